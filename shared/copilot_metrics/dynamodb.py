@@ -1,0 +1,161 @@
+"""DynamoDB's client and its plumbing: errors in this service's words, contention, transactions, batches, counters."""
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+
+from copilot_metrics.errors import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
+
+P = ParamSpec("P")
+R = TypeVar("R")
+DynamoItem = Mapping[str, Any]
+"""An item as DynamoDB writes it: ``{"id": {"N": "1"}}``."""
+
+BATCH_KEYS: Final = 100
+"""What one BatchGetItem takes (Amazon DynamoDB API Reference)."""
+PARALLEL_BATCHES: Final = 4
+CONTENTION_SECONDS: Final = 10.0
+"""How long a call contends with others before it gives up; 50 writers of one item need about one second."""
+BUSY: Final = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
+
+
+@cache
+def dynamodb() -> "DynamoDBClient":
+    """Return this process's client, made on first use."""
+    return boto3.client(
+        "dynamodb",
+        config=Config(
+            connect_timeout=2,
+            read_timeout=3,
+            retries={"mode": "standard", "total_max_attempts": 3},
+            max_pool_connections=50,
+        ),
+    )
+
+
+def call(operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call a client's operation, and say what failed in this service's words.
+
+    Raises DatabaseUnavailable. A cancelled transaction stays what it is, and so does a request that DynamoDB finds
+    malformed: that is a fault of ours.
+    """
+    try:
+        return operation(*args, **kwargs)
+    except ParamValidationError:
+        raise
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code in {"ValidationException", "TransactionCanceledException"}:
+            raise
+        raise _unavailable(code) from None
+    except BotoCoreError as error:
+        raise _unavailable(type(error).__name__) from None
+
+
+def attempts() -> Iterator[None]:
+    """Yield until the caller is done, pausing between attempts; raises DatabaseUnavailable when that takes too long.
+
+    Pauses grow and are random, so that writers which collided don't collide again (AWS Architecture Blog:
+    Exponential Backoff And Jitter).
+    """
+    end = time.monotonic() + CONTENTION_SECONDS
+    pause = 0.01
+    while time.monotonic() < end:
+        yield
+        time.sleep(random.uniform(0, pause))  # noqa: S311  # spreads load, keeps no secret
+        pause = min(pause * 2, 0.5)
+    raise DatabaseUnavailable(
+        "Too many requests use the same records at the same time; try again in a moment.", retry_after=1
+    )
+
+
+def transact(client: "DynamoDBClient", *writes: "TransactWriteItemTypeDef") -> bool:
+    """Write all or nothing; False where a condition wasn't met.
+
+    boto3 gives each call a token of its own, so its own retries after a lost answer don't write twice.
+    """
+    for _ in attempts():
+        try:
+            call(client.transact_write_items, TransactItems=writes)
+        except ClientError as error:
+            reasons = {reason.get("Code", "None") for reason in error.response.get("CancellationReasons", [])}
+            if "ConditionalCheckFailed" in reasons:
+                return False
+            if not reasons & BUSY:
+                raise
+        else:
+            return True
+    raise AssertionError  # attempts() raises before it ends
+
+
+def next_id(client: "DynamoDBClient", table: str, counter: Mapping[str, Any]) -> int:
+    """Count the item at key ``counter`` up by one and return the new count: never the same twice."""
+    answer = call(
+        client.update_item,
+        TableName=table,
+        Key=counter,
+        UpdateExpression="ADD last_id :one",
+        ExpressionAttributeValues={":one": number(1)},
+        ReturnValues="UPDATED_NEW",
+    )
+    return int(answer["Attributes"]["last_id"]["N"])
+
+
+def read_many(
+    client: "DynamoDBClient", table: str, keys: Sequence[Mapping[str, Any]], fields: Sequence[str] = ()
+) -> list[DynamoItem]:
+    """Read items by their keys, in parallel batches; those that don't exist are left out, the order is any."""
+
+    def read(batch: Sequence[Mapping[str, Any]]) -> list[DynamoItem]:
+        found: list[DynamoItem] = []
+        wanted: Mapping[str, Any] = {table: {"Keys": batch, "ConsistentRead": True, **projection(fields)}}
+        for _ in attempts():
+            answer = call(client.batch_get_item, RequestItems=wanted)
+            found += answer["Responses"].get(table, [])
+            wanted = answer.get("UnprocessedKeys", {})
+            if not wanted:
+                break
+        return found
+
+    batches = [keys[start : start + BATCH_KEYS] for start in range(0, len(keys), BATCH_KEYS)]
+    if len(batches) <= 1:
+        return [item for batch in batches for item in read(batch)]
+    with ThreadPoolExecutor(PARALLEL_BATCHES) as pool:
+        return [item for items in pool.map(read, batches) for item in items]
+
+
+def projection(fields: Iterable[str]) -> dict[str, Any]:
+    """Return the arguments that make a read return some fields only; all of them where none are named."""
+    names = {f"#{name}": name for name in fields}
+    return {"ProjectionExpression": ", ".join(names), "ExpressionAttributeNames": names} if names else {}
+
+
+def number(value: int) -> dict[str, str]:
+    """Return a number as DynamoDB writes it."""
+    return {"N": str(value)}
+
+
+def string(value: str) -> dict[str, str]:
+    """Return a string as DynamoDB writes it."""
+    return {"S": value}
+
+
+def _unavailable(reason: str) -> DatabaseUnavailable:
+    hint = {
+        "ResourceNotFoundException": ": its tables are missing; deploy the stack",
+        "AccessDeniedException": ": the function's role doesn't allow it",
+        "NoCredentialsError": ": there are no AWS credentials",
+    }.get(reason, "; try again in a moment")
+    message = f"The database can't be used right now ({reason}){hint}."
+    return DatabaseUnavailable(message, retry_after=1)

@@ -1,0 +1,90 @@
+"""What the service keeps and answers.
+
+Plain dataclasses: the functions that only read must start without pydantic, which costs a third of their cold
+start. What strangers send is checked in ``schemas.py``.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Generic, TypeVar
+
+MAX_PAYLOAD_BYTES = 399 * 1024
+"""A DynamoDB item holds 400 KB, attribute names and keys included (AWS: Service, account, and table quotas)."""
+
+
+def timestamp(moment: datetime | None = None) -> str:
+    """Return a moment (now by default) as RFC 3339 in UTC with milliseconds: ``2026-11-14T09:00:00.000Z``."""
+    moment = moment or datetime.now(UTC)
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True)
+class SealedToken:
+    """An encrypted token and all that is needed, beside the secret, to open it again."""
+
+    ciphertext: bytes
+    nonce: bytes
+    salt: bytes
+    kdf: str
+    """Argon2id's parameters, as its encoded form writes them: ``argon2id$v=19$m=19456,t=2,p=1``."""
+    key_id: str
+    """Which secret sealed it; says nothing about the secret itself."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """An imported GitHub account, as the API shows it. Never holds the token."""
+
+    id: int
+    login: str
+    github_user_id: int
+    node_id: str
+    avatar_url: str
+    created_at: str
+    updated_at: str
+
+    def to_json(self) -> str:
+        """Return the documented body."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class StoredToken:
+    """What a fetch needs to know of an account."""
+
+    account_id: int
+    github_user_id: int
+    sealed: SealedToken
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One fetched payload."""
+
+    id: int
+    account_id: int
+    fetched_at: str
+    payload: str = field(repr=False)
+    """A JSON object as text, exactly as GitHub sent it."""
+
+    def to_json(self) -> str:
+        """Return the documented body.
+
+        The payload is set in as it is, not decoded and encoded again: so every float, large integer and unknown
+        field arrives as GitHub wrote it. It was checked to be a JSON object before it was stored.
+        """
+        head = json.dumps({"id": self.id, "account_id": self.account_id, "fetched_at": self.fetched_at})
+        return f'{head[:-1]}, "payload": {self.payload}}}'
+
+
+Item = TypeVar("Item", Account, Snapshot)
+
+
+@dataclass(frozen=True)
+class Page(Generic[Item]):
+    """A part of a list, and where the next part starts."""
+
+    items: tuple[Item, ...]
+    after: int | None = None
+    """The id after which the list goes on; None at its end."""

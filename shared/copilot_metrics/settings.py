@@ -1,0 +1,74 @@
+"""The environment, read once into one frozen object."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from urllib.parse import urlsplit
+
+from copilot_metrics.errors import SettingInvalid
+
+PLUGIN = "copilot_metrics"
+GITHUB_API_URL = "https://api.github.com"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment asks for; the variables are listed in the README."""
+
+    plugins_enabled: frozenset[str] = frozenset()
+    token_secret: str | None = field(default=None, repr=False)
+    token_secret_parameter: str | None = None
+    github_api_url: str = GITHUB_API_URL
+    accounts_table: str = "copilot_github_accounts"
+    metrics_table: str = "copilot_metrics"
+
+    @property
+    def enabled(self) -> bool:
+        """Whether ``PLUGINS_ENABLED`` contains this plugin."""
+        return PLUGIN in self.plugins_enabled
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
+        """Read the settings; an empty variable counts as unset.
+
+        Raises SettingInvalid for a GitHub address that isn't one.
+        """
+
+        def value(name: str) -> str | None:
+            return environment.get(name, "").strip() or None
+
+        return cls(
+            plugins_enabled=frozenset(
+                name.strip() for name in environment.get("PLUGINS_ENABLED", "").split(",") if name.strip()
+            ),
+            token_secret=value("COPILOT_METRICS__TOKEN_SECRET"),
+            token_secret_parameter=value("COPILOT_METRICS__TOKEN_SECRET_PARAMETER"),
+            github_api_url=_github_api_url(value("COPILOT_METRICS__GITHUB_API_URL") or cls.github_api_url),
+            accounts_table=value("COPILOT_METRICS__ACCOUNTS_TABLE") or cls.accounts_table,
+            metrics_table=value("COPILOT_METRICS__METRICS_TABLE") or cls.metrics_table,
+        )
+
+
+def _github_api_url(url: str) -> str:
+    parts = urlsplit(url)
+    if (
+        parts.scheme not in {"http", "https"}
+        or not parts.hostname
+        or parts.username is not None
+        or parts.query
+        or parts.fragment
+        or re.search(r"[\s\x00-\x1f]", url)
+    ):
+        raise SettingInvalid(
+            "COPILOT_METRICS__GITHUB_API_URL must be an http(s) address without credentials or query, "
+            f"such as {GITHUB_API_URL}"
+        )
+    return url.rstrip("/")
+
+
+@cache
+def settings() -> Settings:
+    """Return this process's settings, read on first use."""
+    return Settings.from_environment(os.environ)

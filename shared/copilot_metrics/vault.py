@@ -1,0 +1,114 @@
+"""Sealing and opening tokens: the only module that sees a token and a key together."""
+
+import os
+import re
+from typing import Final
+
+from argon2 import Parameters, Type
+from argon2.low_level import ARGON2_VERSION, hash_secret_raw
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from copilot_metrics.errors import TokenUnreadable
+from copilot_metrics.models import SealedToken
+from copilot_metrics.secret import TokenSecret
+
+KEY_BYTES = 32
+SALT_BYTES = 16
+NONCE_BYTES = 12
+
+ARGON2ID: Final = Parameters(
+    type=Type.ID,
+    version=ARGON2_VERSION,
+    salt_len=SALT_BYTES,
+    hash_len=KEY_BYTES,
+    time_cost=2,
+    memory_cost=19456,
+    parallelism=1,
+)
+"""OWASP's Password Storage Cheat Sheet's first choice (19 MiB, t=2, p=1). See docs/adr/ for why not more."""
+
+# A changed record must not make a function fill its memory or run for minutes.
+MAX_MEMORY_KIB = 1 << 20
+MAX_TIME_COST = 16
+MAX_PARALLELISM = 16
+
+
+class TokenVault:
+    """Seals tokens with AES-256-GCM under keys that Argon2id derives from the secret and a salt per record."""
+
+    def __init__(self, secret: TokenSecret, parameters: Parameters = ARGON2ID) -> None:
+        """Take the secret, and Argon2id's cost for what is sealed from now on."""
+        self._secret = secret
+        self._parameters = parameters
+
+    def seal(self, token: str, *, account_id: int, github_user_id: int) -> SealedToken:
+        """Encrypt a token for one account; the result can't be opened for another."""
+        # In the call, never at import: a snapshot of a started function would repeat them.
+        salt, nonce = os.urandom(SALT_BYTES), os.urandom(NONCE_BYTES)
+        key = self._key(salt, self._parameters)
+        return SealedToken(
+            ciphertext=AESGCM(key).encrypt(nonce, token.encode(), _bound_to(account_id, github_user_id)),
+            nonce=nonce,
+            salt=salt,
+            kdf=_encode(self._parameters),
+            key_id=self._secret.key_id,
+        )
+
+    def open(self, sealed: SealedToken, *, account_id: int, github_user_id: int) -> str:
+        """Decrypt the token of an account.
+
+        Raises TokenUnreadable where another secret sealed it, or the record isn't as it was sealed for this account.
+        """
+        if sealed.key_id != self._secret.key_id:
+            raise TokenUnreadable(
+                f"The token of account {account_id} was encrypted under another COPILOT_METRICS__TOKEN_SECRET "
+                f"(key id {sealed.key_id}, now {self._secret.key_id}): set that one again, or import the account anew."
+            )
+        try:
+            key = self._key(sealed.salt, _decode(sealed.kdf))
+            return AESGCM(key).decrypt(sealed.nonce, sealed.ciphertext, _bound_to(account_id, github_user_id)).decode()
+        except (InvalidTag, ValueError):
+            raise TokenUnreadable(
+                f"The stored token of account {account_id} is damaged or belongs to another account: "
+                "import the account again."
+            ) from None
+
+    def _key(self, salt: bytes, parameters: Parameters) -> bytes:
+        return hash_secret_raw(
+            secret=self._secret.key,
+            salt=salt,
+            time_cost=parameters.time_cost,
+            memory_cost=parameters.memory_cost,
+            parallelism=parameters.parallelism,
+            hash_len=KEY_BYTES,
+            type=parameters.type,
+            version=parameters.version,
+        )
+
+
+def _bound_to(account_id: int, github_user_id: int) -> bytes:
+    """Return the associated data that ties a ciphertext to its account (RFC 5116, section 2.1)."""
+    return f"copilot-metrics token account={account_id} github_user={github_user_id}".encode()
+
+
+def _encode(parameters: Parameters) -> str:
+    return (
+        f"argon2id$v={parameters.version}"
+        f"$m={parameters.memory_cost},t={parameters.time_cost},p={parameters.parallelism}"
+    )
+
+
+def _decode(kdf: str) -> Parameters:
+    match = re.fullmatch(r"argon2id\$v=(\d{1,3})\$m=(\d{1,9}),t=(\d{1,3}),p=(\d{1,3})", kdf)
+    if match is None:
+        raise ValueError("unknown key derivation")
+    version, memory, time_cost, parallelism = map(int, match.groups())
+    if (
+        version != ARGON2_VERSION
+        or not 8 * parallelism <= memory <= MAX_MEMORY_KIB
+        or not 1 <= time_cost <= MAX_TIME_COST
+        or not 1 <= parallelism <= MAX_PARALLELISM
+    ):
+        raise ValueError("key derivation out of bounds")
+    return Parameters(Type.ID, version, SALT_BYTES, KEY_BYTES, time_cost, memory, parallelism)
