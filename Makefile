@@ -1,0 +1,77 @@
+# make help lists what there is. Every target brings what it needs; `make run` and `make test` need Python 3.11 or
+# newer and nothing else set up.
+
+PORT ?= 8000
+DATA_DIR ?= .local
+ENV ?= dev
+ARCHITECTURE ?= x86_64
+export ARCHITECTURE
+
+UV_VERSION := 0.13.9
+PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { command -v $$p; break; }; done)
+UV := .tools/uv/bin/uv
+# Packages that stand in for what a machine lacks: the local database runs on Java and is brought by npm.
+LACKING := $(shell java -version >/dev/null 2>&1 || echo --group java) \
+	$(shell command -v npm >/dev/null 2>&1 || echo --group node)
+SAM := UV_PROJECT_ENVIRONMENT=$(CURDIR)/.tools/sam $(CURDIR)/$(UV) run --project infra/sam --locked --quiet sam
+
+.PHONY: help run test check format bench lock build validate sam-local deploy-dev deploy-prod secret clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+run: .venv/ready ## start the API and its database on http://localhost:$(PORT) (PORT=..., DATA_DIR=...)
+	@.venv/bin/python -m infra.local --port '$(PORT)' --data '$(DATA_DIR)'
+
+test: .venv/ready ## run all tests
+	@.venv/bin/pytest
+
+check: .venv/ready ## lint and types
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-cache
+
+format: .venv/ready ## fix what can be fixed
+	@.venv/bin/ruff check --fix .
+	@.venv/bin/ruff format .
+
+lock: $(UV) ## take newer packages into the locks
+	@$(UV) lock --upgrade && $(UV) lock --upgrade --project infra/sam
+	@$(MAKE) --no-print-directory shared/requirements.txt
+
+shared/requirements.txt: uv.lock | $(UV)
+	@$(UV) export --locked --quiet --no-dev --no-emit-project --no-header --output-file $@ >/dev/null
+
+build: $(UV) ## build the functions and their layer for Lambda (ARCHITECTURE=x86_64 or arm64)
+	@UV=$(CURDIR)/$(UV) $(SAM) build
+
+validate: $(UV) ## check template.yaml with both of SAM CLI's validators
+	@$(SAM) validate --region us-east-1
+	@$(SAM) validate --lint --region us-east-1
+
+sam-local: .venv/ready build ## serve the built functions in Docker containers, with the local database (PORT=..., DATA_DIR=...)
+	@SAM="$(SAM)" .venv/bin/python -m infra.local.sam --port '$(PORT)' --data '$(DATA_DIR)'
+
+secret: $(UV) ## keep a new token secret in SSM for ENV (once, before the first deployment)
+	@.venv/bin/python -m infra.secret --environment '$(ENV)'
+
+deploy-dev deploy-prod: deploy-%: build ## deploy to AWS with the settings of samconfig.toml
+	@$(SAM) deploy --config-env $*
+
+clean: ## remove what was built and installed (the data folder stays)
+	@rm -rf .venv .tools .aws-sam .mypy_cache .ruff_cache .pytest_cache
+
+$(UV):
+	@test -n '$(PYTHON)' || { echo 'make: Python 3.11 or newer is needed: install it, then run make again' >&2; exit 1; }
+	@'$(PYTHON)' -m venv .tools/uv >/dev/null || { \
+		echo 'make: Python needs its venv module: on Debian and Ubuntu, apt install python3-venv' >&2; exit 1; }
+	@.tools/uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) || { \
+		echo 'make: uv could not be installed: is the package index reachable?' >&2; rm -rf .tools/uv; exit 1; }
+
+.venv/ready: pyproject.toml uv.lock $(UV)
+	@echo 'Installing the locked packages ...'
+	@$(UV) sync --locked --quiet --python '$(PYTHON)' $(LACKING)
+	@touch $@

@@ -1,0 +1,229 @@
+"""API Gateway and Lambda in one process: the template's routes, each calling its handler.
+
+Follows what AWS documents for HTTP APIs: payload format 2.0, routing (a literal segment before a parameter), 404 for
+what no route matches, 500 for a function that fails, 503 for one that takes too long.
+"""
+
+import asyncio
+import base64
+import importlib.util
+import json
+import multiprocessing.connection
+import os
+import re
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, cast
+from urllib.parse import parse_qsl, urlsplit
+
+from infra.stack import Route, Stack
+
+MAX_BODY_BYTES: Final = 6 * 1024 * 1024
+"""What Lambda takes as one event; API Gateway's own limit is 10 MB."""
+TIMEOUT_SECONDS: Final = 30
+MAX_CONCURRENCY: Final = 100
+LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Handler = Callable[[dict[str, Any], "Context"], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What Lambda tells a function of its invocation."""
+
+    function_name: str
+    aws_request_id: str
+    memory_limit_in_mb: int = 512
+    invoked_function_arn: str = "arn:aws:lambda:us-east-1:000000000000:function:local"
+
+
+class LocalApi:
+    """An ASGI application that answers as the deployed HTTP API does."""
+
+    def __init__(self, stack: Stack) -> None:
+        """Load the handlers of the stack's routes."""
+        # As API Gateway selects: routes with more literal segments are more specific.
+        routes = sorted(stack.routes, key=lambda route: route.path.count("{"))
+        self._routes = [(route, _pattern(route.path), _load(route)) for route in routes]
+        self._workers = ThreadPoolExecutor(MAX_CONCURRENCY, thread_name_prefix="lambda")
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            raise RuntimeError(f"{scope['type']} isn't served here")
+        started = time.monotonic()
+        answer = await self._answer(scope, await _read(receive))
+        await _send(answer, send)
+        milliseconds = round((time.monotonic() - started) * 1000)
+        moment = datetime.now(UTC).astimezone().strftime("%H:%M:%S")
+        # Without the query: what somebody puts there by mistake shouldn't stay on the screen.
+        print(f"{moment} {scope['method']} {_printable(scope['path'])} {answer['statusCode']} {milliseconds} ms")
+
+    async def _answer(self, scope: Message, body: bytes | None) -> dict[str, Any]:
+        headers = _headers(scope)
+        if not _from_this_machine(headers):
+            return _message(403, "Requests for other hosts, or from other sites' pages, are refused here")
+        if body is None:
+            return _message(413, "Request Entity Too Large")
+        for route, pattern, handler in self._routes:
+            match = pattern.fullmatch(scope["path"])
+            if match and route.method == scope["method"]:
+                event = _event(route, scope, headers, match.groupdict(), body)
+                return await self._invoke(route, handler, event)
+        return _message(404, "Not Found")
+
+    async def _invoke(self, route: Route, handler: Handler, event: dict[str, Any]) -> dict[str, Any]:
+        context = Context(route.function, event["requestContext"]["requestId"])
+        call = asyncio.get_running_loop().run_in_executor(self._workers, handler, event, context)
+        try:
+            return await asyncio.wait_for(call, TIMEOUT_SECONDS)
+        except TimeoutError:
+            return _message(503, "Service Unavailable")
+        except Exception as error:  # noqa: BLE001  # whatever a function raises is API Gateway's 500
+            print(f"{route.function} raised {type(error).__name__}", file=sys.stderr)
+            return _message(500, "Internal Server Error")
+
+
+def create_app() -> LocalApi:
+    """Return the application for this checkout's template."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        # A supervisor that was killed can't stop this process, which would keep the port.
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    return LocalApi(Stack.from_template())
+
+
+def _end_with(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(path)))
+
+
+def _load(route: Route) -> Handler:
+    """Import a function's handler under a name of its own, as each function has its own Python in Lambda."""
+    spec = importlib.util.spec_from_file_location(f"local_functions.{route.function}", route.handler)
+    if spec is None or spec.loader is None:
+        raise RuntimeError(f"{route.handler} can't be imported")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return cast("Handler", module.handler)
+
+
+async def _read(receive: Receive) -> bytes | None:
+    """Read the body to its end; None where it is too large for Lambda."""
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return body
+        if len(body) <= MAX_BODY_BYTES:
+            body += message.get("body", b"")
+        if not message.get("more_body", False):
+            return body if len(body) <= MAX_BODY_BYTES else None
+
+
+def _headers(scope: Message) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    return headers
+
+
+def _from_this_machine(headers: dict[str, str]) -> bool:
+    """Tell whether a request was meant for this server: a web page must not drive it, even by rebinding a name."""
+    origin = headers.get("origin")
+    hosts = [headers.get("host", ""), *([] if origin is None else [urlsplit(origin).netloc])]
+    return all(re.sub(r":\d+$", "", host).lower() in LOOPBACK_NAMES for host in hosts)
+
+
+def _event(
+    route: Route, scope: Message, headers: dict[str, str], parameters: dict[str, str], body: bytes
+) -> dict[str, Any]:
+    raw_query = scope["query_string"].decode("latin-1")
+    query: dict[str, str] = {}
+    for name, value in parse_qsl(raw_query, keep_blank_values=True):
+        query[name] = f"{query[name]},{value}" if name in query else value
+    cookies = headers.get("cookie")
+    client = scope.get("client") or ("127.0.0.1", 0)
+    event: dict[str, Any] = {
+        "version": "2.0",
+        "routeKey": route.key,
+        "rawPath": scope["path"],
+        "rawQueryString": raw_query,
+        "headers": {"x-forwarded-proto": "http", **{k: v for k, v in headers.items() if k != "cookie"}},
+        "requestContext": {
+            "accountId": "000000000000",
+            "apiId": "local",
+            "domainName": headers["host"],
+            "domainPrefix": "local",
+            "http": {
+                "method": scope["method"],
+                "path": scope["path"],
+                "protocol": f"HTTP/{scope['http_version']}",
+                "sourceIp": client[0],
+                "userAgent": headers.get("user-agent", ""),
+            },
+            "requestId": str(uuid.uuid4()),
+            "routeKey": route.key,
+            "stage": "$default",
+            "time": datetime.now(UTC).strftime("%d/%b/%Y:%H:%M:%S +0000"),
+            "timeEpoch": int(time.time() * 1000),
+        },
+        "isBase64Encoded": False,
+    }
+    if cookies:
+        event["cookies"] = [cookie.strip() for cookie in cookies.split(";")]
+    if query:
+        event["queryStringParameters"] = query
+    if parameters:
+        event["pathParameters"] = parameters
+    if body:
+        event |= _body(body)
+    return event
+
+
+def _body(body: bytes) -> dict[str, Any]:
+    try:
+        return {"body": body.decode()}
+    except UnicodeDecodeError:
+        return {"body": base64.b64encode(body).decode(), "isBase64Encoded": True}
+
+
+def _message(status: int, message: str) -> dict[str, Any]:
+    """Return an answer of API Gateway's own."""
+    return {
+        "statusCode": status,
+        "headers": {"content-type": "application/json"},
+        "body": json.dumps({"message": message}),
+    }
+
+
+async def _send(answer: dict[str, Any], send: Send) -> None:
+    text = answer.get("body", "")
+    body = base64.b64decode(text) if answer.get("isBase64Encoded") else text.encode()
+    headers = {**answer.get("headers", {}), "content-length": str(len(body))}
+    await send(
+        {
+            "type": "http.response.start",
+            "status": answer["statusCode"],
+            "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+def _printable(path: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in path)[:200]
