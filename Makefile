@@ -5,7 +5,8 @@ PORT ?= 8000
 DATA_DIR ?= .local
 ENV ?= dev
 ARCHITECTURE ?= x86_64
-export ARCHITECTURE
+BYTECODE_PYTHON ?= 3.13
+export ARCHITECTURE BYTECODE_PYTHON
 
 UV_VERSION := 0.13.9
 PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -16,7 +17,7 @@ LACKING := $(shell java -version >/dev/null 2>&1 || echo --group java) \
 	$(shell command -v npm >/dev/null 2>&1 || echo --group node)
 SAM := UV_PROJECT_ENVIRONMENT=$(CURDIR)/.tools/sam $(CURDIR)/$(UV) run --project infra/sam --locked --quiet sam
 
-.PHONY: help run test check format bench lock build validate sam-local deploy-dev deploy-prod secret clean
+.PHONY: help run test check format lock build validate sam-local deploy-dev deploy-prod clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -54,9 +55,6 @@ validate: $(UV) ## check template.yaml with both of SAM CLI's validators
 
 sam-local: .venv/ready build ## serve the built functions in Docker containers, with the local database (PORT=..., DATA_DIR=...)
 	@SAM="$(SAM)" .venv/bin/python -m infra.local.sam --port '$(PORT)' --data '$(DATA_DIR)'
-
-secret: $(UV) ## keep a new token secret in SSM for ENV (once, before the first deployment)
-	@.venv/bin/python -m infra.secret --environment '$(ENV)'
 
 deploy-dev deploy-prod: deploy-%: build ## deploy to AWS with the settings of samconfig.toml
 	@$(SAM) deploy --config-env $*
