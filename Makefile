@@ -15,7 +15,7 @@ UV := .tools/uv/bin/uv
 # Packages that stand in for what a machine lacks: the local database runs on Java and is brought by npm.
 LACKING := $(shell java -version >/dev/null 2>&1 || echo --group java) \
 	$(shell command -v npm >/dev/null 2>&1 || echo --group node)
-SAM := UV_PROJECT_ENVIRONMENT=$(CURDIR)/.tools/sam $(CURDIR)/$(UV) run --project infra/sam --locked --quiet sam
+SAM := $(CURDIR)/.tools/sam/bin/sam
 
 .PHONY: help run test check format lock build validate sam-local deploy-dev deploy-prod clean
 .DEFAULT_GOAL := help
@@ -46,10 +46,10 @@ lock: $(UV) ## take newer packages into the locks
 shared/requirements.txt: uv.lock | $(UV)
 	@$(UV) export --locked --quiet --no-dev --no-emit-project --no-header --output-file $@ >/dev/null
 
-build: $(UV) ## build the functions and their layer for Lambda (ARCHITECTURE=x86_64 or arm64)
+build: $(SAM) ## build the functions and their layer for Lambda (ARCHITECTURE=x86_64 or arm64)
 	@UV=$(CURDIR)/$(UV) $(SAM) build
 
-validate: $(UV) ## check template.yaml with both of SAM CLI's validators
+validate: $(SAM) ## check template.yaml with both of SAM CLI's validators
 	@$(SAM) validate --region us-east-1
 	@$(SAM) validate --lint --region us-east-1
 
@@ -68,6 +68,11 @@ $(UV):
 		echo 'make: Python needs its venv module: on Debian and Ubuntu, apt install python3-venv' >&2; exit 1; }
 	@.tools/uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) || { \
 		echo 'make: uv could not be installed: is the package index reachable?' >&2; rm -rf .tools/uv; exit 1; }
+
+$(SAM): infra/sam/pyproject.toml infra/sam/uv.lock $(UV)
+	@echo 'Installing SAM CLI ...'
+	@UV_PROJECT_ENVIRONMENT=$(CURDIR)/.tools/sam $(UV) sync --project infra/sam --locked --quiet --python '$(PYTHON)'
+	@touch $@
 
 .venv/ready: pyproject.toml uv.lock $(UV)
 	@echo 'Installing the locked packages ...'

@@ -2,12 +2,13 @@
 
 import json
 import os
-import shlex
+import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from copilot_metrics.settings import Settings
 from infra.local.problem import Problem
 from infra.local.services import command, listen, services
 from infra.stack import ROOT
@@ -23,19 +24,30 @@ def run(port: int, path: Path) -> None:
     listen(port).close()
     with services(path) as data, tempfile.NamedTemporaryFile("w", dir=data.path, suffix=".json") as variables:
         address = os.environ["AWS_ENDPOINT_URL_DYNAMODB"].replace("127.0.0.1", HOST)
-        kept = {name: value for name, value in os.environ.items() if name.startswith(("COPILOT_", "PLUGINS_"))}
+        values = {
+            # SAM CLI takes a reference to a table for the table's logical id.
+            "COPILOT_METRICS__ACCOUNTS_TABLE": Settings.accounts_table,
+            "COPILOT_METRICS__METRICS_TABLE": Settings.metrics_table,
+            **{name: value for name, value in os.environ.items() if name.startswith(("COPILOT_", "PLUGINS_"))},
+            "AWS_ENDPOINT_URL_DYNAMODB": address,
+        }
         # In a file that only this user can read: a command line is everybody's.
-        json.dump({"Parameters": {**kept, "AWS_ENDPOINT_URL_DYNAMODB": address}}, variables)
+        json.dump({"Parameters": values}, variables)
         variables.flush()
-        sam = shlex.split(os.environ.get("SAM", "sam"))
         options = ["--port", str(port), "--env-vars", variables.name, "--add-host", f"{HOST}:host-gateway"]
-        subprocess.run(  # noqa: S603  # ours
-            ["env", *sam, "local", "start-api", "--config-env", "local", *options],  # noqa: S607  # everywhere
+        process = subprocess.Popen(  # noqa: S603  # ours
+            [os.environ.get("SAM", "sam"), "local", "start-api", "--config-env", "local", *options],
             cwd=ROOT,
             # SAM CLI would ask Docker for the database at this machine's own address.
             env={name: value for name, value in os.environ.items() if name != "AWS_ENDPOINT_URL_DYNAMODB"},
-            check=False,
+            start_new_session=True,  # it removes its containers when it is terminated, not at Ctrl-C
         )
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            process.wait()
+        except KeyboardInterrupt:
+            process.terminate()
+            process.wait()
 
 
 if __name__ == "__main__":
