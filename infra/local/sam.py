@@ -48,6 +48,16 @@ def run(port: int, path: Path) -> None:
         except KeyboardInterrupt:
             process.terminate()
             process.wait()
+            _remove_containers()
+
+
+def _remove_containers() -> None:
+    """Remove what SAM CLI leaves behind when it is stopped while it starts or under load."""
+    for function in (ROOT / ".aws-sam" / "build").iterdir():
+        own = ["--filter", "label=sam.cli.container.type=lambda", "--filter", f"volume={function}"]
+        left = subprocess.run(["docker", "ps", "-aq", *own], capture_output=True, text=True, check=False).stdout.split()  # noqa: S603, S607  # the user's docker
+        if left:
+            subprocess.run(["docker", "rm", "-f", *left], capture_output=True, check=False)  # noqa: S603, S607  # the same
 
 
 if __name__ == "__main__":
