@@ -1,0 +1,1 @@
+"""The tests: they mirror functions/, shared/ and infra/; end_to_end/ runs on real parts."""
