@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
 from http import HTTPStatus
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import NoReturn
 
 import httpx
@@ -71,9 +72,9 @@ class GitHubClient:
                 answer = self._get(client, "/user", f"token {token}", USER_LIMIT_BYTES, via_proxy=True)
         if answer.status != HTTPStatus.OK:
             _refuse(answer, token)
-        _check_for_echo(answer, token)
+        text = _json_object(answer, token)
         try:
-            return GitHubUser.model_validate_json(answer.body)
+            return GitHubUser.model_validate_json(text)
         except ValidationError as error:
             fields = ", ".join(sorted({str(problem["loc"][0]) for problem in error.errors() if problem["loc"]}))
             raise GitHubFailed(
@@ -98,8 +99,7 @@ class GitHubClient:
                 f"GitHub's answer is larger than the {MAX_PAYLOAD_BYTES} bytes that can be kept; "
                 "it was not stored, and the metrics fetched before are still there."
             )
-        _check_for_echo(answer, token)
-        return _json_object(answer.body)
+        return _json_object(answer, token)
 
     def _new_client(self, proxy: str | None) -> httpx.Client:
         transport = httpx.HTTPTransport(
@@ -112,6 +112,7 @@ class GitHubClient:
             transport=transport,
             trust_env=False,  # no global proxy, no .netrc: the specification's "No global proxy is used"
             follow_redirects=False,  # a redirect must not carry the token elsewhere
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # nor a cookie one account to the next
             timeout=httpx.Timeout(self._timeouts.read, connect=self._timeouts.connect),
             headers={
                 "accept": "application/json",
@@ -137,7 +138,8 @@ class GitHubClient:
             ) from None
         except httpx.ProxyError as error:
             raise ProxyFailed(f"The proxy refused to pass the request on to GitHub ({type(error).__name__}).") from None
-        except httpx.TransportError as error:
+        # The last two: httpx reads a redirect's address even where it isn't followed.
+        except (httpx.TransportError, httpx.InvalidURL, UnicodeError) as error:
             problem = f"could not be reached {way}or broke off its answer ({type(error).__name__})"
             if via_proxy:
                 raise ProxyFailed(f"GitHub {problem}; check the proxy's address.") from None
@@ -226,11 +228,11 @@ def _retry_after(headers: Mapping[str, str]) -> int | None:
         return int(value)
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return int((moment - datetime.now(UTC)).total_seconds()) + 1
+    except (ValueError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return int((moment - datetime.now(UTC)).total_seconds()) + 1
 
 
 def _until_reset(headers: Mapping[str, str]) -> int | None:
@@ -250,13 +252,9 @@ def _said(answer: _Answer, token: str) -> str:
     return f"HTTP {answer.status}: {text[:200]}"
 
 
-def _check_for_echo(answer: _Answer, token: str) -> None:
-    # What GitHub answers is stored and shown in the clear.
-    if token.encode() in answer.body:
-        raise GitHubFailed("GitHub's answer contains the token itself; it was not kept.")
+def _json_object(answer: _Answer, token: str) -> str:
+    """Return the body's text: a JSON object by RFC 8259, and without the token, as it is stored and shown."""
 
-
-def _json_object(body: bytes) -> str:
     def unconverted(_number: str) -> None:
         """Skip what conversion costs and could refuse: any number that JSON allows is kept as it is."""
 
@@ -264,10 +262,14 @@ def _json_object(body: bytes) -> str:
         raise ValueError(name)  # NaN and Infinity, which Python reads but JSON doesn't have
 
     try:
-        text = body.decode()
+        text = answer.body.decode()
         document = json.loads(text, parse_int=unconverted, parse_float=unconverted, parse_constant=refused)
+        # In one spelling: JSON has several for each letter.
+        echoed = json.dumps(token)[1:-1] in json.dumps(document)
     except (ValueError, RecursionError):
-        document = None
+        document, echoed = None, False
     if not isinstance(document, dict):
         raise GitHubFailed("GitHub answered something that isn't a JSON object; nothing was stored.")
+    if echoed:
+        raise GitHubFailed("GitHub's answer contains the token itself; nothing was stored.")
     return text

@@ -5,6 +5,7 @@ import re
 from typing import Final
 
 from argon2 import Parameters, Type
+from argon2.exceptions import HashingError
 from argon2.low_level import ARGON2_VERSION, hash_secret_raw
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -68,7 +69,7 @@ class TokenVault:
         try:
             key = self._key(sealed.salt, _decode(sealed.kdf))
             return AESGCM(key).decrypt(sealed.nonce, sealed.ciphertext, _bound_to(account_id, github_user_id)).decode()
-        except (InvalidTag, ValueError):
+        except (InvalidTag, HashingError, ValueError):
             raise TokenUnreadable(
                 f"The stored token of account {account_id} is damaged or belongs to another account: "
                 "import the account again."

@@ -22,6 +22,10 @@ from typing import Self
 TOKEN = re.compile(r"gho_user-(?P<id>[1-9]\d*)(?:-(?P<case>[a-z0-9-]+?))?(?P<on_user>-on-user)?")
 
 
+LARGEST = 399 * 1024
+"""Bytes of the largest payload that is kept."""
+
+
 @dataclass(frozen=True)
 class Seen:
     """A request that arrived."""
@@ -157,7 +161,7 @@ async def case_huge(exchange: Exchange) -> None:
 
 async def case_large(exchange: Exchange) -> None:
     """A valid answer that just fits."""
-    await exchange.send(200, {"filler": "x" * 400_000})
+    await exchange.send(200, {"filler": "x" * (LARGEST - len('{"filler": ""}'))})
 
 
 async def case_endless(exchange: Exchange) -> None:

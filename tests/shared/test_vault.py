@@ -1,0 +1,89 @@
+"""Tokens are sealed for one account under one secret, and open for nothing else."""
+
+import dataclasses
+
+import pytest
+from argon2 import Parameters, Type
+
+from copilot_metrics.errors import TokenUnreadable
+from copilot_metrics.models import SealedToken
+from copilot_metrics.secret import TokenSecret
+from copilot_metrics.vault import ARGON2ID, TokenVault
+
+TOKEN = "gho_canary"
+CHEAPEST = Parameters(Type.ID, 19, 16, 32, time_cost=1, memory_cost=8, parallelism=1)  # only for testing
+
+
+def vault(byte: int = 1) -> TokenVault:
+    return TokenVault(TokenSecret(bytes([byte]) * 32), CHEAPEST)
+
+
+def seal(token: str = TOKEN) -> SealedToken:
+    return vault().seal(token, account_id=1, github_user_id=1001)
+
+
+@pytest.mark.parametrize("token", [TOKEN, "x", "x" * 1024])
+def test_a_sealed_token_opens_for_its_account(token: str) -> None:
+    assert vault().open(seal(token), account_id=1, github_user_id=1001) == token
+
+
+def test_a_sealed_token_holds_nothing_of_the_token() -> None:
+    assert TOKEN not in str(dataclasses.asdict(seal()))
+    assert TOKEN.encode() not in seal().ciphertext
+
+
+def test_every_record_has_a_salt_and_a_nonce_of_its_own() -> None:
+    sealed = [seal() for _ in range(20)]
+    assert {len(one.salt) for one in sealed} == {16}
+    assert {len(one.nonce) for one in sealed} == {12}
+    for part in ("salt", "nonce", "ciphertext"):
+        assert len({getattr(one, part) for one in sealed}) == 20
+
+
+@pytest.mark.parametrize(("account_id", "github_user_id"), [(2, 1001), (1, 1002), (11, 1)])
+def test_a_record_copied_to_another_account_does_not_open(account_id: int, github_user_id: int) -> None:
+    with pytest.raises(TokenUnreadable, match="import the account again"):
+        vault().open(seal(), account_id=account_id, github_user_id=github_user_id)
+
+
+def test_another_secret_is_said_to_be_another_secret() -> None:
+    with pytest.raises(TokenUnreadable, match="another COPILOT_METRICS__TOKEN_SECRET"):
+        vault(2).open(seal(), account_id=1, github_user_id=1001)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ciphertext": b""},
+        {"ciphertext": b"x" * 26},
+        {"nonce": b"x" * 12},
+        {"nonce": b""},
+        {"salt": b"x" * 16},
+        {"salt": b""},
+        {"kdf": "argon2id$v=19$m=16,t=1,p=1"},
+        {"kdf": "argon2id$v=16$m=8,t=1,p=1"},
+        {"kdf": "argon2i$v=19$m=8,t=1,p=1"},
+        {"kdf": ""},
+    ],
+)
+def test_a_changed_record_does_not_open(change: dict[str, bytes]) -> None:
+    with pytest.raises(TokenUnreadable, match="damaged"):
+        vault().open(dataclasses.replace(seal(), **change), account_id=1, github_user_id=1001)  # type: ignore[arg-type]  # the parameters name the fields
+
+
+@pytest.mark.parametrize(
+    "kdf", ["m=999999999,t=1,p=1", "m=8,t=999,p=1", "m=9999,t=1,p=999", "m=8,t=0,p=1", "m=8,t=1,p=0"]
+)
+def test_a_changed_record_can_not_make_opening_expensive(kdf: str) -> None:
+    with pytest.raises(TokenUnreadable, match="damaged"):
+        vault().open(dataclasses.replace(seal(), kdf=f"argon2id$v=19${kdf}"), account_id=1, github_user_id=1001)
+
+
+def test_a_record_opens_whatever_cost_is_the_default_by_then() -> None:
+    later = TokenVault(TokenSecret(b"\1" * 32), ARGON2ID)
+    assert later.open(seal(), account_id=1, github_user_id=1001) == TOKEN
+
+
+def test_the_default_cost_is_the_recommended_one() -> None:
+    sealed = TokenVault(TokenSecret(b"\1" * 32)).seal(TOKEN, account_id=1, github_user_id=1001)
+    assert sealed.kdf == "argon2id$v=19$m=19456,t=2,p=1"

@@ -1,0 +1,59 @@
+"""The rules of docs/architecture.md that a machine can hold."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra.stack import ROOT, Stack
+
+HANDLERS = sorted((ROOT / "functions").glob("*/handler.py"))
+READING = ["list_accounts", "get_account", "get_latest_metrics", "list_latest_metrics", "check_health"]
+HEAVY = {"httpx", "httpcore", "argon2", "cryptography", "pydantic"}
+
+
+def test_modules_import_only_what_they_may() -> None:
+    ended = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout
+
+
+@pytest.mark.parametrize("function", READING)
+def test_functions_that_only_read_start_without_what_only_others_need(function: str) -> None:
+    script = (
+        f"import sys, runpy; runpy.run_path({str(ROOT / 'functions' / function / 'handler.py')!r}); print(*sys.modules)"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = set(ended.stdout.split())
+    assert "copilot_metrics.api" in loaded
+    assert not HEAVY & loaded
+
+
+@pytest.mark.parametrize("handler", HANDLERS, ids=lambda handler: handler.parent.name)
+def test_handlers_are_thin_and_stand_alone(handler: Path) -> None:
+    source = handler.read_text()
+    assert len(source.splitlines()) <= 25
+    imported = {
+        module
+        for node in ast.walk(ast.parse(source))
+        for module in (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else []
+        )
+    }
+    allowed = {f"copilot_metrics.{name}" for name in ("api", "health", "schemas", "service", "tables")}
+    assert imported <= allowed | {"json", "http"}
+
+
+def test_every_function_has_a_route_and_every_route_a_function() -> None:
+    assert sorted(route.handler for route in Stack.from_template().routes) == HANDLERS
