@@ -29,11 +29,14 @@ run: .venv/ready ## start the API and its database on http://localhost:$(PORT) (
 test: .venv/ready ## run all tests
 	@.venv/bin/pytest
 
-check: .venv/ready ## lint and types
+check: .venv/ready ## lint, types, import rules and locks
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
-	@.venv/bin/lint-imports --no-cache
+	@.venv/bin/lint-imports --no-cache --no-logo >/dev/null || .venv/bin/lint-imports --no-cache
+	@$(UV) lock --check --quiet
+	@$(UV) export --locked --quiet --no-dev --no-emit-project --no-header | diff - shared/requirements.txt \
+		|| { echo 'make: shared/requirements.txt is older than uv.lock: run make shared/requirements.txt' >&2; exit 1; }
 
 format: .venv/ready ## fix what can be fixed
 	@.venv/bin/ruff check --fix .

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-import boto3
 import moto
 import pytest
 import pytest_socket
@@ -27,7 +26,9 @@ if TYPE_CHECKING:
 
 SECRET = "0123456789abcdef" * 4
 PREFIX = "/plugins/copilot_metrics"
-CACHES = (settings.settings, dynamodb.dynamodb, secret._ssm, secret._parameter_value, github.github_client)
+STACK = Stack.from_template()
+# Not the client for DynamoDB: it is expensive to make, and moto answers it whichever test it was made in.
+CACHES = (settings.settings, secret._ssm, secret._parameter_value, github.github_client)
 
 
 @pytest.fixture(autouse=True)
@@ -77,8 +78,8 @@ def logged() -> Iterator[io.StringIO]:
 def tables() -> "Iterator[DynamoDBClient]":
     """The template's tables in moto, and a client to look into them."""
     with moto.mock_aws():
-        client = boto3.client("dynamodb")
-        for table in Stack.from_template().tables:
+        client = dynamodb.dynamodb()
+        for table in STACK.tables:
             client.create_table(**table)
         yield client
 
@@ -114,7 +115,7 @@ class Answer:
 
 
 Invoke = Callable[..., Answer]
-ROUTES = {route.handler.parent.name: route for route in Stack.from_template().routes}
+ROUTES = {route.handler.parent.name: route for route in STACK.routes}
 
 
 @pytest.fixture

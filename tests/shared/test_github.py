@@ -487,7 +487,7 @@ class TestRateLimits:
 
     @pytest.mark.parametrize("status", [403, 429])
     @pytest.mark.parametrize(("ahead", "expected"), [(90, range(80, 92)), (-90, [1]), (3 * DAY, [DAY])])
-    def test_a_used_up_budget_waits_for_its_reset(  # noqa: PLR0913  # two lists of cases on both endpoints
+    def test_a_used_up_budget_waits_for_its_reset(  # two lists of cases on both endpoints
         self,
         client: GitHubClient,
         github: respx.MockRouter,
@@ -639,7 +639,7 @@ class TestWhatIsRepeated:
     remaining=st.none() | st.sampled_from(["0", "1", "x"]),
     reset=st.none() | st.text(st.characters(min_codepoint=32, max_codepoint=126)),
 )
-def test_whatever_is_answered_is_an_answer_or_a_known_error(  # noqa: PLR0913
+def test_whatever_is_answered_is_an_answer_or_a_known_error(
     client: GitHubClient,
     github: respx.MockRouter,
     endpoint: Endpoint,
