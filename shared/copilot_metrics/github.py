@@ -9,6 +9,7 @@ import re
 import ssl
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -23,7 +24,7 @@ from pydantic import ValidationError
 from copilot_metrics import __version__
 from copilot_metrics.errors import GitHubFailed, GitHubTimeout, PayloadTooLarge, ProxyFailed, RateLimited, TokenRefused
 from copilot_metrics.models import MAX_PAYLOAD_BYTES
-from copilot_metrics.network import DeadlineBackend, deadline
+from copilot_metrics.network import DeadlineTransport, deadline
 from copilot_metrics.schemas import GitHubUser
 
 USER_LIMIT_BYTES = 64 * 1024
@@ -68,7 +69,11 @@ class GitHubClient:
         if proxy is None:
             answer = self._get(self._client, "/user", f"token {token}", USER_LIMIT_BYTES)
         else:
-            with self._new_client(proxy) as client:
+            try:
+                own_client = self._new_client(proxy)
+            except (httpx.InvalidURL, UnicodeError):
+                raise ProxyFailed("The proxy's address is none that can be reached; check its host.") from None
+            with closing(own_client) as client:
                 answer = self._get(client, "/user", f"token {token}", USER_LIMIT_BYTES, via_proxy=True)
         if answer.status != HTTPStatus.OK:
             _refuse(answer, token)
@@ -78,7 +83,7 @@ class GitHubClient:
         except ValidationError as error:
             fields = ", ".join(sorted({str(problem["loc"][0]) for problem in error.errors() if problem["loc"]}))
             raise GitHubFailed(
-                f"GitHub answered /user with something that isn't a user ({fields or 'not a JSON object'})."
+                f"GitHub answered /user with a JSON object that isn't a user ({fields}); nothing was stored."
             ) from None
 
     def copilot_usage(self, token: str) -> str:
@@ -102,14 +107,9 @@ class GitHubClient:
         return _json_object(answer, token)
 
     def _new_client(self, proxy: str | None) -> httpx.Client:
-        transport = httpx.HTTPTransport(
-            verify=_tls(), trust_env=False, proxy=None if proxy is None else httpx.Proxy(proxy)
-        )
-        # httpx has no public way to hand its transport a network backend.
-        transport._pool._network_backend = DeadlineBackend()  # noqa: SLF001
         return httpx.Client(
             base_url=self._api_url,
-            transport=transport,
+            transport=DeadlineTransport(_tls(), proxy),
             trust_env=False,  # no global proxy, no .netrc: the specification's "No global proxy is used"
             follow_redirects=False,  # a redirect must not carry the token elsewhere
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # nor a cookie one account to the next

@@ -12,6 +12,8 @@ from contextvars import ContextVar
 from typing import Any
 
 import httpcore
+import httpx
+from socksio import SOCKSError
 
 _deadline: ContextVar[float] = ContextVar("deadline")
 
@@ -36,12 +38,33 @@ def _time_left(timeout: float | None, error: type[httpcore.TimeoutException]) ->
     return left if timeout is None else min(timeout, left)
 
 
-class DeadlineBackend(httpcore.NetworkBackend):
-    """httpcore's own sockets, held to the deadline."""
+class DeadlineTransport(httpx.HTTPTransport):
+    """httpx's own transport over sockets that are held to the deadline. Reads nothing from the environment."""
 
+    def __init__(self, verify: ssl.SSLContext, proxy: str | None) -> None:
+        """Take what to trust, and the proxy to go through."""
+        super().__init__(verify=verify, trust_env=False, proxy=None if proxy is None else httpx.Proxy(proxy))
+        self._network = _DeadlineBackend()
+        # httpx has no public way to hand its transport a network backend.
+        self._pool._network_backend = self._network  # noqa: SLF001
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request as httpx does; a proxy that doesn't speak SOCKS is its ProxyError, too."""
+        try:
+            return super().handle_request(request)
+        except (SOCKSError, OverflowError) as error:  # httpx doesn't know its SOCKS library's errors
+            raise httpx.ProxyError(type(error).__name__) from None
+
+    def close(self) -> None:
+        """Close every socket, also those to proxies that refused: httpcore forgets them."""
+        super().close()
+        self._network.close()
+
+
+class _DeadlineBackend(httpcore.NetworkBackend):
     def __init__(self) -> None:
-        """Use the backend that httpcore would use."""
         self._backend = httpcore.SyncBackend()
+        self._open: set[_DeadlineStream] = set()
 
     def connect_tcp(
         self,
@@ -51,14 +74,20 @@ class DeadlineBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        """Connect as httpcore does; raises its ConnectTimeout at the deadline."""
         timeout = _time_left(timeout, httpcore.ConnectTimeout)
-        return _DeadlineStream(self._backend.connect_tcp(host, port, timeout, local_address, socket_options))
+        stream = self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
+        return _DeadlineStream(stream, self._open)
+
+    def close(self) -> None:
+        for stream in list(self._open):
+            stream.close()
 
 
 class _DeadlineStream(httpcore.NetworkStream):
-    def __init__(self, stream: httpcore.NetworkStream) -> None:
+    def __init__(self, stream: httpcore.NetworkStream, among: set["_DeadlineStream"]) -> None:
         self._stream = stream
+        self._among = among
+        among.add(self)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         return self._stream.read(max_bytes, _time_left(timeout, httpcore.ReadTimeout))
@@ -67,13 +96,16 @@ class _DeadlineStream(httpcore.NetworkStream):
         self._stream.write(buffer, _time_left(timeout, httpcore.WriteTimeout))
 
     def close(self) -> None:
+        self._among.discard(self)
         self._stream.close()
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         timeout = _time_left(timeout, httpcore.ConnectTimeout)
-        return _DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, timeout))
+        # In place, so that whoever holds this stream closes the socket that is open.
+        self._stream = self._stream.start_tls(ssl_context, server_hostname, timeout)
+        return self
 
     def get_extra_info(self, info: str) -> Any:  # noqa: ANN401  # httpcore's own signature
         return self._stream.get_extra_info(info)

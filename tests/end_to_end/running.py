@@ -24,6 +24,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def user_environment() -> dict[str, str]:
+    """Return this process's environment without what the tests put there."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("COPILOT_", "PLUGINS_"))}
+
+
 class LocalRun:
     """``make run``, without make."""
 
@@ -33,7 +38,7 @@ class LocalRun:
         self.log = data.with_name(f"{data.name}.log")
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}{PREFIX}", timeout=40, trust_env=False)
         self._environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("COPILOT_", "PLUGINS_"))},
+            **user_environment(),
             "COPILOT_METRICS__GITHUB_API_URL": github_url,
             "POWERTOOLS_LOG_LEVEL": "DEBUG",
             **environment,

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from infra.stack import ROOT
-from tests.end_to_end.running import LocalRun, free_port
+from tests.end_to_end.running import LocalRun, free_port, user_environment
 
 
 def start(data: Path, port: int) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "infra.local", "--port", str(port), "--data", str(data)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, env=user_environment(), capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def assert_one_sentence(ended: subprocess.CompletedProcess[str], *words: str) -> None:

@@ -185,7 +185,7 @@ class TestUser:
     ) -> None:
         error = failure(client, github, USER, httpx.Response(200, content=body))
         assert type(error) is GitHubFailed
-        assert "isn't a user" in error.detail
+        assert "isn't a JSON object" in error.detail
 
     def test_a_user_larger_than_any_is_not_read(self, client: GitHubClient, github: respx.MockRouter) -> None:
         body = {"bio": "x" * 70_000, **A_USER}
