@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.client import BaseClient
 
-from copilot_metrics import tables as tables_module
 from copilot_metrics.errors import AccountNotFound, MetricsNotFound, PayloadTooLarge
 from copilot_metrics.models import MAX_PAYLOAD_BYTES, SealedToken
 from copilot_metrics.schemas import GitHubUser
-from copilot_metrics.tables import AccountTable, MetricsTable, account_table, metrics_table
+from copilot_metrics.tables import AccountTable, MetricsTable, account_table, metrics_table, pages
+from copilot_metrics.tables import accounts as accounts_module
+from copilot_metrics.tables import metrics as metrics_module
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -68,7 +69,7 @@ class TestAccounts:
     ) -> None:
         add(accounts, 5)
         before = accounts.get(1)
-        monkeypatch.setattr(tables_module, "timestamp", lambda: "2030-01-01T00:00:00.000Z")
+        monkeypatch.setattr(accounts_module, "timestamp", lambda: "2030-01-01T00:00:00.000Z")
         newer = SealedToken(ciphertext=b"newer", nonce=b"m" * 12, salt=b"t" * 16, kdf="other", key_id="other")
         assert accounts.upsert(user(5, "renamed"), lambda _account_id: newer) == 1
         after = accounts.get(1)
@@ -143,7 +144,7 @@ class TestAccounts:
         self, accounts: AccountTable, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         add(accounts, *range(101, 111))
-        monkeypatch.setattr(tables_module, "MAX_PAGE_BYTES", 700)
+        monkeypatch.setattr(pages, "MAX_PAGE_BYTES", 700)
         page = accounts.newest_first()
         assert 1 < len(page.items) < 10
         assert page.after == page.items[-1].id
@@ -180,7 +181,7 @@ class TestMetrics:
     ) -> None:
         add(accounts, 5)
         ids = iter([8, 7])
-        monkeypatch.setattr(tables_module, "next_id", lambda *_arguments: next(ids))
+        monkeypatch.setattr(metrics_module, "next_id", lambda *_arguments: next(ids))
         assert [metrics.add(1, "{}"), metrics.add(1, "{}")] == [8, 7]
         assert metrics.latest(1).id == 8
         assert [snapshot.id for snapshot in metrics.latest_for_all().items] == [8]
@@ -192,7 +193,7 @@ class TestMetrics:
     ) -> None:
         add(accounts, 5)
         ids = iter([1, 1, 2])
-        monkeypatch.setattr(tables_module, "next_id", lambda *_arguments: next(ids))
+        monkeypatch.setattr(metrics_module, "next_id", lambda *_arguments: next(ids))
         assert [metrics.add(1, '{"first": 1}'), metrics.add(1, '{"second": 2}')] == [1, 2]
 
     def test_an_account_that_is_gone_gets_no_orphan(

@@ -1,0 +1,38 @@
+"""The two tables: the only package that knows how DynamoDB holds what the service keeps.
+
+``copilot_github_accounts`` (key ``id``, number) holds three kinds of items:
+
+- ``id`` > 0: an account. Its ``kind`` puts it into the index that lists accounts in order of their ids.
+- ``id`` < 0: the claim of GitHub user ``-id``, naming the one account this user has. Written in one transaction
+  with the account, it keeps racing imports of one user from making two.
+- ``id`` = 0: the counter that account ids come from.
+
+``copilot_metrics`` (key ``account_id``, sort key ``id``) holds the snapshots, and at 0/0 the counter for their ids.
+An account's ``latest_metrics_id`` points to its latest snapshot and is written in one transaction with it.
+"""
+
+from copilot_metrics.dynamodb import call, dynamodb, number
+from copilot_metrics.settings import settings
+from copilot_metrics.tables.accounts import COUNTER, AccountTable
+from copilot_metrics.tables.metrics import MetricsTable
+
+__all__ = ["AccountTable", "MetricsTable", "account_table", "check_tables", "metrics_table"]
+
+
+def check_tables() -> None:
+    """Read one key of each table. Raises DatabaseUnavailable."""
+    current = settings()
+    counter = number(COUNTER)
+    keys = {current.accounts_table: {"id": counter}, current.metrics_table: {"account_id": counter, "id": counter}}
+    for name, key in keys.items():
+        call(dynamodb().get_item, TableName=name, Key=key, ProjectionExpression="id")
+
+
+def account_table() -> AccountTable:
+    """Return the accounts as this process's environment names them."""
+    return AccountTable(dynamodb(), settings().accounts_table)
+
+
+def metrics_table() -> MetricsTable:
+    """Return the metrics as this process's environment names them."""
+    return MetricsTable(dynamodb(), settings().metrics_table, settings().accounts_table)
