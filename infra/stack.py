@@ -1,6 +1,7 @@
 """What template.yaml declares, for those who run or check the service without AWS."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,23 @@ CREATE_TABLE_PROPERTIES = ("TableName", "BillingMode", "AttributeDefinitions", "
 
 
 @dataclass(frozen=True)
+class Function:
+    """A Lambda function."""
+
+    name: str
+    """Its logical id."""
+    handler: Path
+    """The file that holds ``handler``."""
+
+
+@dataclass(frozen=True)
 class Route:
     """A route of the HTTP API and the function behind it."""
 
     method: str
     path: str
     """As the template writes it, parameters in braces."""
-    function: str
-    """The function's logical id."""
-    handler: Path
-    """The file that holds ``handler``."""
+    function: Function
 
     @property
     def key(self) -> str:
@@ -32,34 +40,83 @@ class Route:
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """A rule that invokes a function at its rate."""
+
+    expression: str
+    function: Function
+
+
+@dataclass(frozen=True)
+class Queue:
+    """An SQS queue."""
+
+    name: str
+    """Its logical id."""
+    visibility_timeout: int | None
+    """Seconds; None for SQS's default."""
+    dead_letter_queue: str | None
+    tries: int | None
+    """How often a message is received before it goes to the dead-letter queue."""
+
+
+@dataclass(frozen=True)
+class EventSource:
+    """A queue whose messages invoke a function."""
+
+    queue: str
+    """The queue's logical id."""
+    batch_size: int
+    function: Function
+
+
+@dataclass(frozen=True)
 class Stack:
     """The parts of the template that a local run needs."""
 
-    routes: tuple[Route, ...]
-    tables: tuple[dict[str, Any], ...]
+    routes: tuple[Route, ...] = ()
+    schedules: tuple[Schedule, ...] = ()
+    event_sources: tuple[EventSource, ...] = ()
+    queues: tuple[Queue, ...] = ()
+    """A dead-letter queue comes before the queues that use it."""
+    tables: tuple[dict[str, Any], ...] = ()
     """Arguments for DynamoDB's CreateTable."""
+
+    @property
+    def functions(self) -> tuple[Function, ...]:
+        """The functions that any of these invokes."""
+        triggers: tuple[Route | Schedule | EventSource, ...] = (*self.routes, *self.schedules, *self.event_sources)
+        return tuple(dict.fromkeys(trigger.function for trigger in triggers))
 
     @classmethod
     def from_template(cls, path: Path = TEMPLATE) -> "Stack":
         """Read the template; its parameters take their default values."""
         template = yaml_parse(path.read_text())
         defaults = {name: str(parameter.get("Default", "")) for name, parameter in template["Parameters"].items()}
-        resources = template["Resources"]
+        resources: dict[str, Any] = {
+            name: _resolved(resource, defaults) for name, resource in template["Resources"].items()
+        }
+        events = list(_events(resources, path.parent))
         return cls(
             routes=tuple(
-                Route(
-                    method=event["Properties"]["Method"],
-                    path=event["Properties"]["Path"],
-                    function=name,
-                    handler=path.parent / resource["Properties"]["CodeUri"] / "handler.py",
-                )
-                for name, resource in resources.items()
-                for event in resource["Properties"].get("Events", {}).values()
-                if event["Type"] == "HttpApi"
+                Route(properties["Method"], properties["Path"], function)
+                for function, kind, properties in events
+                if kind == "HttpApi"
             ),
+            schedules=tuple(
+                Schedule(properties["Schedule"], function)
+                for function, kind, properties in events
+                if kind == "Schedule"
+            ),
+            event_sources=tuple(
+                EventSource(properties["Queue"], int(properties["BatchSize"]), function)
+                for function, kind, properties in events
+                if kind == "SQS"
+            ),
+            queues=_queues(resources),
             tables=tuple(
                 {
-                    name: _resolved(resource["Properties"][name], defaults)
+                    name: resource["Properties"][name]
                     for name in CREATE_TABLE_PROPERTIES
                     if name in resource["Properties"]
                 }
@@ -69,12 +126,40 @@ class Stack:
         )
 
 
+def _events(resources: dict[str, Any], folder: Path) -> Iterator[tuple[Function, str, dict[str, Any]]]:
+    for name, resource in resources.items():
+        if resource["Type"] == "AWS::Serverless::Function":
+            function = Function(name, folder / resource["Properties"]["CodeUri"] / "handler.py")
+            for event in resource["Properties"].get("Events", {}).values():
+                yield function, event["Type"], event["Properties"]
+
+
+def _queues(resources: dict[str, Any]) -> tuple[Queue, ...]:
+    queues = []
+    for name, resource in resources.items():
+        if resource["Type"] == "AWS::SQS::Queue":
+            properties = resource["Properties"]
+            redrive = properties.get("RedrivePolicy", {})
+            queues.append(
+                Queue(
+                    name,
+                    properties.get("VisibilityTimeout"),
+                    redrive.get("deadLetterTargetArn"),
+                    int(redrive["maxReceiveCount"]) if redrive else None,
+                )
+            )
+    return tuple(sorted(queues, key=lambda queue: queue.dead_letter_queue is not None))
+
+
 def _resolved(value: Any, defaults: dict[str, str]) -> Any:  # noqa: ANN401  # any part of a template
+    """Put in parameters; what refers to a resource becomes its logical id."""
     match value:
         case {"Ref": str(name)}:
-            return defaults[name]
+            return defaults.get(name, name)
+        case {"Fn::GetAtt": [str(name), *_]}:
+            return name
         case {"Fn::Sub": str(text)}:
-            return re.sub(r"\$\{(\w+)\}", lambda match: defaults[match[1]], text)
+            return re.sub(r"\$\{(\w+)\}", lambda match: defaults.get(match[1], match[0]), text)
         case dict():
             return {key: _resolved(item, defaults) for key, item in value.items()}
         case list():

@@ -17,8 +17,8 @@ import pytest
 import pytest_socket
 import respx
 
-from copilot_metrics import dynamodb, github, observability, secret, settings
-from infra.local.server import Context
+from copilot_metrics import batch, continuation, dynamodb, github, observability, queue, secret, settings
+from infra.local.lambdas import Context
 from infra.stack import ROOT, Stack
 
 if TYPE_CHECKING:
@@ -28,7 +28,15 @@ SECRET = "0123456789abcdef" * 4
 PREFIX = "/plugins/copilot_metrics"
 STACK = Stack.from_template()
 # Not the client for DynamoDB: it is expensive to make, and moto answers it whichever test it was made in.
-CACHES = (settings.settings, secret._ssm, secret._parameter_value, github.github_client)
+CACHES = (
+    settings.settings,
+    secret._ssm,
+    secret._parameter_value,
+    github.github_client,
+    queue._sqs,
+    continuation._lambda,
+    batch._workers,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +123,7 @@ class Answer:
 
 
 Invoke = Callable[..., Answer]
-ROUTES = {route.handler.parent.name: route for route in STACK.routes}
+ROUTES = {route.function.handler.parent.name: route for route in STACK.routes}
 
 
 @pytest.fixture
@@ -131,7 +139,7 @@ def invoke() -> Invoke:
         **changes: Any,
     ) -> Answer:
         event = http_event(function, parameters or {}, query or {}, body) | changes
-        return Answer(load(ROUTES[function].handler)(event, Context(function, "a-request-id")))
+        return Answer(load(ROUTES[function].function.handler)(event, Context(function, "a-request-id")))
 
     return invoking
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import uvicorn
 
 from infra.local.data import DataFolder
+from infra.local.events import SCHEDULE_OFF, period
 from infra.local.services import PREFIX, command, listen, services
 from infra.stack import ROOT
 
@@ -15,7 +16,9 @@ from infra.stack import ROOT
 def run(port: int, path: Path) -> None:
     """Serve the API on loopback until stopped. Raises Problem where it can't be started."""
     with listen(port) as listening, services(path) as data:
+        period(os.environ.get("FETCH_SCHEDULE", SCHEDULE_OFF))
         os.environ.setdefault("POWERTOOLS_LOG_LEVEL", "WARNING")
+        os.environ["AWS_ENDPOINT_URL_LAMBDA"] = f"http://127.0.0.1:{port}"
         _greet(port, data)
         uvicorn.run(
             "infra.local.server:create_app",

@@ -6,7 +6,6 @@ what no route matches, 500 for a function that fails, 503 for one that takes too
 
 import asyncio
 import base64
-import importlib.util
 import json
 import multiprocessing.connection
 import os
@@ -17,11 +16,12 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
+from infra.local.events import Events, invoke, say
+from infra.local.lambdas import Context, Handler, load
 from infra.stack import Route, Stack
 
 MAX_BODY_BYTES: Final = 6 * 1024 * 1024
@@ -33,40 +33,45 @@ LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Handler = Callable[[dict[str, Any], "Context"], dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Context:
-    """What Lambda tells a function of its invocation."""
-
-    function_name: str
-    aws_request_id: str
-    memory_limit_in_mb: int = 512
-    invoked_function_arn: str = "arn:aws:lambda:us-east-1:000000000000:function:local"
+INVOCATION: Final = re.compile(r"/2015-03-31/functions/(?P<name>\w+)/invocations")
 
 
 class LocalApi:
     """An ASGI application that answers as the deployed HTTP API does."""
 
-    def __init__(self, stack: Stack) -> None:
-        """Load the handlers of the stack's routes."""
+    def __init__(self, stack: Stack, events: Events | None = None) -> None:
+        """Load the handlers of the stack's functions; ``events`` run while the application does."""
         # As API Gateway selects: routes with more literal segments are more specific.
         routes = sorted(stack.routes, key=lambda route: route.path.count("{"))
-        self._routes = [(route, _pattern(route.path), _load(route)) for route in routes]
+        self._functions = {function.name: (function, load(function)) for function in stack.functions}
+        self._routes = [(route, _pattern(route.path), self._functions[route.function.name][1]) for route in routes]
         self._workers = ThreadPoolExecutor(MAX_CONCURRENCY, thread_name_prefix="lambda")
+        self._events = events
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Serve one request, or the application's own start and stop."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
         if scope["type"] != "http":
             raise RuntimeError(f"{scope['type']} isn't served here")
         started = time.monotonic()
         answer = await self._answer(scope, await _read(receive))
         await _send(answer, send)
         milliseconds = round((time.monotonic() - started) * 1000)
-        moment = datetime.now(UTC).astimezone().strftime("%H:%M:%S")
         # Without the query: what somebody puts there by mistake shouldn't stay on the screen.
-        print(f"{moment} {scope['method']} {_printable(scope['path'])} {answer['statusCode']} {milliseconds} ms")
+        say(f"{scope['method']} {_printable(scope['path'])} {answer['statusCode']} {milliseconds} ms")
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup" and self._events is not None:
+                self._events.start()
+            if message["type"] == "lifespan.shutdown" and self._events is not None:
+                await asyncio.to_thread(self._events.stop)
+            await send({"type": f"{message['type']}.complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
 
     async def _answer(self, scope: Message, body: bytes | None) -> dict[str, Any]:
         headers = _headers(scope)
@@ -79,17 +84,29 @@ class LocalApi:
             if match and route.method == scope["method"]:
                 event = _event(route, scope, headers, match.groupdict(), body)
                 return await self._invoke(route, handler, event)
-        return _message(404, "Not Found")
+        return self._invoke_later(scope["path"], body) or _message(404, "Not Found")
+
+    def _invoke_later(self, path: str, body: bytes) -> dict[str, Any] | None:
+        """Invoke a function without waiting for it (AWS Lambda API Reference: Invoke); None for other paths."""
+        invocation = INVOCATION.fullmatch(path)
+        if invocation is None or invocation["name"] not in self._functions:
+            return None
+        try:
+            event = json.loads(body)
+        except ValueError:
+            return _message(400, "Could not parse request body into json")
+        self._workers.submit(invoke, *self._functions[invocation["name"]], event)
+        return {"statusCode": 202}
 
     async def _invoke(self, route: Route, handler: Handler, event: dict[str, Any]) -> dict[str, Any]:
-        context = Context(route.function, event["requestContext"]["requestId"])
+        context = Context(route.function.name, event["requestContext"]["requestId"], seconds=TIMEOUT_SECONDS)
         call = asyncio.get_running_loop().run_in_executor(self._workers, handler, event, context)
         try:
             return await asyncio.wait_for(call, TIMEOUT_SECONDS)
         except TimeoutError:
             return _message(503, "Service Unavailable")
         except Exception as error:  # noqa: BLE001  # whatever a function raises is API Gateway's 500
-            print(f"{route.function} raised {type(error).__name__}", file=sys.stderr)
+            print(f"{route.function.name} raised {type(error).__name__}", file=sys.stderr)
             return _message(500, "Internal Server Error")
 
 
@@ -99,7 +116,9 @@ def create_app() -> LocalApi:
     if parent is not None:
         # A supervisor that was killed can't stop this process, which would keep the port.
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-    return LocalApi(Stack.from_template())
+    stack = Stack.from_template()
+    urls = {queue.name: os.environ[queue.name] for queue in stack.queues}
+    return LocalApi(stack, Events(stack, urls, os.environ.get("FETCH_SCHEDULE")))
 
 
 def _end_with(sentinel: int) -> None:
@@ -109,16 +128,6 @@ def _end_with(sentinel: int) -> None:
 
 def _pattern(path: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(path)))
-
-
-def _load(route: Route) -> Handler:
-    """Import a function's handler under a name of its own, as each function has its own Python in Lambda."""
-    spec = importlib.util.spec_from_file_location(f"local_functions.{route.function}", route.handler)
-    if spec is None or spec.loader is None:
-        raise RuntimeError(f"{route.handler} can't be imported")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return cast("Handler", module.handler)
 
 
 async def _read(receive: Receive) -> bytes | None:

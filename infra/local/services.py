@@ -14,6 +14,7 @@ from dotenv import load_dotenv
 from infra.local.data import DataFolder, data_folder
 from infra.local.database import clear_aws_environment, database
 from infra.local.problem import Problem
+from infra.local.queue import queues
 from infra.stack import ROOT, Stack
 
 PREFIX = "/plugins/copilot_metrics"
@@ -42,11 +43,17 @@ def services(path: Path) -> Iterator[DataFolder]:
     load_dotenv(ROOT / ".env")
     clear_aws_environment()
     os.environ.setdefault("PLUGINS_ENABLED", "copilot_metrics")
+    os.environ.setdefault("POWERTOOLS_METRICS_DISABLED", "true")
+    stack = Stack.from_template()
     with (
         data_folder(path, os.environ.get("COPILOT_METRICS__TOKEN_SECRET")) as data,
-        database(data.database, data.database_key, Stack.from_template()) as running,
+        database(data.database, data.database_key, stack) as running,
+        queues(stack.queues, data.database_key, running.environment) as queue_environment,
     ):
         os.environ.update(running.environment)
+        os.environ.update(queue_environment)
+        os.environ["COPILOT_METRICS__FETCH_QUEUE_URL"] = queue_environment["FetchQueue"]
+        os.environ["COPILOT_METRICS__DISPATCH_FUNCTION"] = "DispatchFetches"
         os.environ["COPILOT_METRICS__TOKEN_SECRET"] = data.token_secret
         yield data
 

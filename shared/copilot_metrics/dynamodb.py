@@ -1,7 +1,5 @@
 """DynamoDB's client and its plumbing: errors in this service's words, contention, transactions, batches, counters."""
 
-import random
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -11,6 +9,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
+from copilot_metrics import retries
 from copilot_metrics.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def dynamodb() -> "DynamoDBClient":
 def call(operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call a client's operation, and say what failed in this service's words.
 
-    Raises DatabaseUnavailable. A cancelled transaction stays what it is, and so does a request that DynamoDB finds
+    Raises DatabaseUnavailable. A condition that isn't met stays what it is, and so does a request that DynamoDB finds
     malformed: that is a fault of ours.
     """
     try:
@@ -56,7 +55,7 @@ def call(operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         raise
     except ClientError as error:
         code = error.response["Error"]["Code"]
-        if code in {"ValidationException", "TransactionCanceledException"}:
+        if code in {"ValidationException", "TransactionCanceledException", "ConditionalCheckFailedException"}:
             raise
         raise _unavailable(code) from None
     except BotoCoreError as error:
@@ -64,20 +63,21 @@ def call(operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 
 
 def attempts() -> Iterator[None]:
-    """Yield until the caller is done, pausing between attempts; raises DatabaseUnavailable when that takes too long.
-
-    Pauses grow and are random, so that writers which collided don't collide again (AWS Architecture Blog:
-    Exponential Backoff And Jitter).
-    """
-    end = time.monotonic() + CONTENTION_SECONDS
-    pause = 0.01
-    while time.monotonic() < end:
-        yield
-        time.sleep(random.uniform(0, pause))  # noqa: S311  # spreads load, keeps no secret
-        pause = min(pause * 2, 0.5)
-    raise DatabaseUnavailable(
+    """Yield until the caller is done, pausing between attempts; raises DatabaseUnavailable when that takes too long."""
+    busy = DatabaseUnavailable(
         "Too many requests use the same records at the same time; try again in a moment.", retry_after=1
     )
+    return retries.attempts(CONTENTION_SECONDS, busy)
+
+
+def update_if(client: "DynamoDBClient", **arguments: Any) -> DynamoItem | None:  # noqa: ANN401  # UpdateItem's own
+    """Update one item and return its new attributes; None where the condition isn't met."""
+    try:
+        return call(client.update_item, ReturnValues="ALL_NEW", **arguments)["Attributes"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
+            return None
+        raise
 
 
 def transact(client: "DynamoDBClient", *writes: "TransactWriteItemTypeDef") -> bool:

@@ -21,7 +21,8 @@ Each error knows the HTTP status it is answered with and a ``code`` for programs
        ├─ SecretUnavailable   503  secret_unavailable       SSM can't be asked right now
        ├─ TokenUnreadable     503  token_unreadable         another secret sealed it, or the record was changed
        ├─ SettingInvalid      503  setting_invalid
-       └─ DatabaseUnavailable 503  database_unavailable     with Retry-After
+       ├─ DatabaseUnavailable 503  database_unavailable     with Retry-After
+       └─ QueueUnavailable    503  queue_unavailable        with Retry-After
 
 ``detail`` is for people and says what to do. No message, argument or note of these ever holds a token, a secret
 or a proxy's credentials: errors are logged and answered as they are.
@@ -181,3 +182,9 @@ class DatabaseUnavailable(Unavailable):
     """DynamoDB could not be reached, or refused."""
 
     code = "database_unavailable"
+
+
+class QueueUnavailable(Unavailable):
+    """SQS could not be reached, or refused; or the rest of a long dispatch could not be started."""
+
+    code = "queue_unavailable"

@@ -7,6 +7,7 @@ start. What strangers send is checked in ``schemas.py``.
 import json
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Generic, TypeVar
 
 MAX_PAYLOAD_BYTES = 399 * 1024
@@ -32,6 +33,50 @@ class SealedToken:
     """Which secret sealed it; says nothing about the secret itself."""
 
 
+class FetchStatus(StrEnum):
+    """How an account's last fetch ended."""
+
+    OK = "ok"
+    TOKEN_INVALID = "token_invalid"  # noqa: S105  # a status
+    """GitHub refused the token; the schedule leaves the account out until it is imported again."""
+    LIMITED = "limited"
+    """GitHub asked to wait; the fetch comes back when it may."""
+    RETRYING = "retrying"
+    """It failed, and is tried again soon."""
+    FAILING = "failing"
+    """It failed, and is tried again when the schedule comes round."""
+
+
+@dataclass(frozen=True)
+class LastFetch:
+    """How and when an account's last fetch ended."""
+
+    status: FetchStatus
+    at: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class FetchRequest:
+    """The queue's message: an account whose metrics should be no older than a moment."""
+
+    account_id: int
+    due: str
+    """When the metrics were due, as ``timestamp`` writes it. A fetch that began later serves this request, too."""
+
+    def to_json(self) -> str:
+        """Return the message's body."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "FetchRequest":
+        """Read a message's body. Raises ValueError where it isn't one."""
+        match json.loads(text):
+            case {"account_id": int(account_id), "due": str(due)}:
+                return cls(account_id, timestamp(datetime.fromisoformat(due)))
+        raise ValueError("not a fetch request")
+
+
 @dataclass(frozen=True)
 class Account:
     """An imported GitHub account, as the API shows it. Never holds the token."""
@@ -43,9 +88,10 @@ class Account:
     avatar_url: str
     created_at: str
     updated_at: str
+    last_fetch: LastFetch | None = None
 
     def to_json(self) -> str:
-        """Return the documented body."""
+        """Return the documented body, and ``last_fetch`` beside it."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
 
@@ -56,6 +102,12 @@ class StoredToken:
     account_id: int
     github_user_id: int
     sealed: SealedToken
+    status: FetchStatus | None = None
+    """The last fetch's; None before the first, and after each import."""
+    fresh_as_of: str | None = None
+    """When the last fetch that succeeded began, or was due: requests due until then are served."""
+    not_before: str | None = None
+    """When GitHub allows the next fetch, where it limited the last one."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,19 @@
 """The use cases that need GitHub: importing an account, and fetching its metrics."""
 
+from datetime import UTC, datetime, timedelta
+
+from copilot_metrics.errors import (
+    CopilotMetricsError,
+    DatabaseUnavailable,
+    GitHubError,
+    PayloadTooLarge,
+    RateLimited,
+    TokenRefused,
+    TokenUnreadable,
+)
 from copilot_metrics.github import GitHubClient, github_client
+from copilot_metrics.models import FetchRequest, FetchStatus, StoredToken, timestamp
+from copilot_metrics.observability import logger
 from copilot_metrics.secret import token_secret
 from copilot_metrics.settings import settings
 from copilot_metrics.tables import AccountTable, MetricsTable, account_table, metrics_table
@@ -29,14 +42,58 @@ class CopilotMetricsService:
         )
 
     def fetch_metrics(self, account_id: int) -> int:
-        """Fetch an account's Copilot usage and store it as its latest snapshot; return the snapshot's id.
+        """Fetch an account's Copilot usage now and store it as its latest snapshot; return the snapshot's id.
 
         Raises AccountNotFound, TokenUnreadable, GitHubError, PayloadTooLarge or DatabaseUnavailable; the snapshots
-        stored before stay as they are.
+        stored before stay as they are, and the account notes what went wrong.
         """
-        stored = self._accounts.get_token(account_id)
-        token = self._vault.open(stored.sealed, account_id=account_id, github_user_id=stored.github_user_id)
-        return self._metrics.add(account_id, self._github.copilot_usage(token))
+        metrics_id = self._fetch(self._accounts.get_token(account_id), due=None, failed=FetchStatus.FAILING)
+        if metrics_id is None:
+            raise AssertionError  # only a request with a due moment can have been served by another
+        return metrics_id
+
+    def fetch_due(self, request: FetchRequest, *, last_try: bool) -> int | None:
+        """Serve a request from the queue; return the snapshot's id, or None where no fetch is needed.
+
+        None is needed where another fetch has served the request, or where GitHub has refused the account's token.
+        Raises as fetch_metrics does, also RateLimited without asking GitHub again while its limit lasts.
+        """
+        stored = self._accounts.get_token(request.account_id)
+        if stored.status is FetchStatus.TOKEN_INVALID:
+            return None
+        if stored.fresh_as_of is not None and stored.fresh_as_of >= request.due:
+            return None
+        if stored.not_before is not None and not last_try:
+            seconds = (datetime.fromisoformat(stored.not_before) - datetime.now(UTC)).total_seconds()
+            if seconds > 0:
+                raise RateLimited(
+                    f"GitHub limits this account until {stored.not_before}.", retry_after=int(seconds) + 1
+                )
+        return self._fetch(stored, due=request.due, failed=FetchStatus.FAILING if last_try else FetchStatus.RETRYING)
+
+    def _fetch(self, stored: StoredToken, *, due: str | None, failed: FetchStatus) -> int | None:
+        began = timestamp()
+        try:
+            token = self._vault.open(stored.sealed, account_id=stored.account_id, github_user_id=stored.github_user_id)
+            payload = self._github.copilot_usage(token)
+            return self._metrics.add(stored.account_id, payload, fresh_as_of=began, due=due)
+        except (GitHubError, PayloadTooLarge, TokenUnreadable) as error:
+            self._note(stored, error, due=due, failed=failed)
+            raise
+
+    def _note(self, stored: StoredToken, error: CopilotMetricsError, *, due: str | None, failed: FetchStatus) -> None:
+        status, not_before = failed, None
+        if isinstance(error, TokenRefused):
+            status = FetchStatus.TOKEN_INVALID
+        elif isinstance(error, RateLimited):
+            not_before = timestamp(datetime.now(UTC) + timedelta(seconds=error.retry_after or 0))
+            if failed is FetchStatus.RETRYING or due is None:
+                status = FetchStatus.LIMITED
+        try:
+            self._accounts.record_failure(stored, status, error.detail, due=due, not_before=not_before)
+        except DatabaseUnavailable as unnoted:
+            # What GitHub said matters more to the caller.
+            logger.warning("unnoted", extra={"account_id": stored.account_id, "reason": unnoted.detail})
 
 
 def copilot_metrics_service() -> CopilotMetricsService:

@@ -23,6 +23,10 @@ class Settings:
     github_api_url: str = GITHUB_API_URL
     accounts_table: str = "copilot_github_accounts"
     metrics_table: str = "copilot_metrics"
+    fetch_queue_url: str | None = None
+    dispatch_function: str | None = None
+    fetch_tries: int = 5
+    fetch_concurrency: int = 20
 
     @property
     def enabled(self) -> bool:
@@ -33,11 +37,17 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
         """Read the settings; an empty variable counts as unset.
 
-        Raises SettingInvalid for a GitHub address that isn't one.
+        Raises SettingInvalid for an address or a number that isn't one.
         """
 
         def value(name: str) -> str | None:
             return environment.get(name, "").strip() or None
+
+        def count(name: str, default: int) -> int:
+            text = value(name) or str(default)
+            if not re.fullmatch(r"[1-9][0-9]{0,2}", text):
+                raise SettingInvalid(f"{name} must be a whole number from 1 to 999")
+            return int(text)
 
         return cls(
             plugins_enabled=frozenset(
@@ -48,6 +58,10 @@ class Settings:
             github_api_url=_github_api_url(value("COPILOT_METRICS__GITHUB_API_URL") or cls.github_api_url),
             accounts_table=value("COPILOT_METRICS__ACCOUNTS_TABLE") or cls.accounts_table,
             metrics_table=value("COPILOT_METRICS__METRICS_TABLE") or cls.metrics_table,
+            fetch_queue_url=value("COPILOT_METRICS__FETCH_QUEUE_URL"),
+            dispatch_function=value("COPILOT_METRICS__DISPATCH_FUNCTION"),
+            fetch_tries=count("COPILOT_METRICS__FETCH_TRIES", cls.fetch_tries),
+            fetch_concurrency=count("COPILOT_METRICS__FETCH_CONCURRENCY", cls.fetch_concurrency),
         )
 
 

@@ -41,6 +41,7 @@ class LocalRun:
             **user_environment(),
             "COPILOT_METRICS__GITHUB_API_URL": github_url,
             "POWERTOOLS_LOG_LEVEL": "DEBUG",
+            "FETCH_SCHEDULE": "off",
             **environment,
         }
         self._process: subprocess.Popen[bytes] | None = None

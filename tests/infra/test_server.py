@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from infra.local.server import LocalApi
-from infra.stack import Route, Stack
+from infra.stack import Function, Route, Stack
 
 ECHO = """
 import json
@@ -37,13 +37,13 @@ def api(tmp_path: Path) -> LocalApi:
         files[name].parent.mkdir()
         files[name].write_text(source)
     routes = (
-        Route("GET", "/things/{thing_id}", "One", files["echo"]),
-        Route("GET", "/things/all", "All", files["echo"]),
-        Route("POST", "/things", "New", files["echo"]),
-        Route("GET", "/raising", "Raising", files["raising"]),
-        Route("GET", "/binary", "Binary", files["binary"]),
+        Route("GET", "/things/{thing_id}", Function("One", files["echo"])),
+        Route("GET", "/things/all", Function("All", files["echo"])),
+        Route("POST", "/things", Function("New", files["echo"])),
+        Route("GET", "/raising", Function("Raising", files["raising"])),
+        Route("GET", "/binary", Function("Binary", files["binary"])),
     )
-    return LocalApi(Stack(routes=routes, tables=()))
+    return LocalApi(Stack(routes=routes))
 
 
 def call(api: LocalApi, method: str, url: str, **request: Any) -> httpx.Response:

@@ -11,7 +11,9 @@ from infra.stack import TEMPLATE, Stack
 
 ACCOUNTS = "AccountsTable"
 INDEX = "AccountsTable/index/accounts_by_id"
+SCHEDULE_INDEX = "AccountsTable/index/accounts_by_schedule"
 METRICS = "MetricsTable"
+QUEUE = "FetchQueue"
 SECRET = "ssm:TokenSecretParameter"
 
 ALLOWED = {
@@ -35,6 +37,30 @@ ALLOWED = {
         ("dynamodb:Query", INDEX),
         ("dynamodb:BatchGetItem", ACCOUNTS),
         ("dynamodb:BatchGetItem", METRICS),
+    },
+    "FetchAllMetrics": {
+        ("dynamodb:Query", SCHEDULE_INDEX),
+        ("dynamodb:UpdateItem", ACCOUNTS),
+        ("sqs:SendMessage", QUEUE),
+        ("lambda:InvokeFunction", "DispatchFetches"),
+    },
+    "DispatchFetches": {
+        ("dynamodb:Query", SCHEDULE_INDEX),
+        ("dynamodb:UpdateItem", ACCOUNTS),
+        ("sqs:SendMessage", QUEUE),
+        ("lambda:InvokeFunction", "DispatchFetches"),
+    },
+    "ProcessFetches": {
+        ("dynamodb:GetItem", ACCOUNTS),
+        ("dynamodb:UpdateItem", ACCOUNTS),
+        ("dynamodb:ConditionCheckItem", ACCOUNTS),
+        ("dynamodb:PutItem", METRICS),
+        ("dynamodb:UpdateItem", METRICS),
+        ("sqs:ReceiveMessage", QUEUE),
+        ("sqs:DeleteMessage", QUEUE),
+        ("sqs:GetQueueAttributes", QUEUE),
+        ("sqs:ChangeMessageVisibility", QUEUE),
+        ("ssm:GetParameter", SECRET),
     },
     "CheckHealth": {
         ("dynamodb:GetItem", ACCOUNTS),
@@ -90,7 +116,8 @@ def test_each_function_may_do_what_it_needs_and_no_more(resources: dict[str, Any
     granted = {}
     for function, properties in of_type(resources, "AWS::Lambda::Function").items():
         role = roles[properties["Role"]["Fn::GetAtt"][0]]
-        statements = [s for policy in role["Policies"] for s in policy["PolicyDocument"]["Statement"]]
+        policies = [*role["Policies"], *of_role(resources, properties["Role"]["Fn::GetAtt"][0])]
+        statements = [s for policy in policies for s in policy["PolicyDocument"]["Statement"]]
         assert all(statement["Effect"] == "Allow" for statement in statements)
         granted[function] = {
             (action, short(resource))
@@ -100,6 +127,11 @@ def test_each_function_may_do_what_it_needs_and_no_more(resources: dict[str, Any
         }
     assert granted == ALLOWED
     assert len(roles) == len(granted)
+
+
+def of_role(resources: dict[str, Any], role: str) -> list[Any]:
+    policies = of_type(resources, "AWS::IAM::Policy").values()
+    return [policy for policy in policies if {"Ref": role} in policy["Roles"]]
 
 
 def as_list(value: Any) -> list[Any]:
@@ -118,6 +150,7 @@ def test_every_documented_endpoint_has_a_route_and_only_health_is_open(resources
         "POST /accounts/import": closed,
         "GET /accounts": closed,
         "GET /accounts/{account_id}": closed,
+        "POST /metrics/fetch": closed,
         "POST /metrics/fetch/{account_id}": closed,
         "GET /metrics/{account_id}": closed,
         "GET /metrics": closed,
@@ -138,14 +171,14 @@ def test_tables_are_keyed_and_kept_as_the_data_needs(resources: dict[str, Any]) 
         assert table["Properties"]["DeletionProtectionEnabled"] is True
         assert table["Properties"]["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
         assert table["Properties"]["SSESpecification"] == {"SSEEnabled": True}
-    (index,) = resources["AccountsTable"]["Properties"]["GlobalSecondaryIndexes"]
-    assert index["Projection"] == {"ProjectionType": "KEYS_ONLY"}
+    for index in resources["AccountsTable"]["Properties"]["GlobalSecondaryIndexes"]:
+        assert index["Projection"] == {"ProjectionType": "KEYS_ONLY"}
 
 
 def test_functions_stop_before_api_gateway_gives_up_and_log_for_a_limited_time(resources: dict[str, Any]) -> None:
     groups = of_type(resources, "AWS::Logs::LogGroup")
-    for properties in of_type(resources, "AWS::Lambda::Function").values():
-        assert properties["Timeout"] < 30
+    for function, properties in of_type(resources, "AWS::Lambda::Function").items():
+        assert properties["Timeout"] < 30 or function in {"DispatchFetches", "ProcessFetches"}
         assert properties["Runtime"] == "python3.13"
         assert groups[properties["LoggingConfig"]["LogGroup"]["Ref"]]["RetentionInDays"] == {"Ref": "LogRetentionDays"}
 
@@ -156,5 +189,31 @@ def test_the_secret_reaches_only_the_functions_that_use_it(resources: dict[str, 
         for function, properties in of_type(resources, "AWS::Lambda::Function").items()
         if any("SECRET" in variable for variable in properties["Environment"]["Variables"])
     }
-    assert named == {"ImportAccount", "FetchMetrics", "CheckHealth"}
+    assert named == {"ImportAccount", "FetchMetrics", "ProcessFetches", "CheckHealth"}
     assert yaml_parse(TEMPLATE.read_text())["Parameters"]["TokenSecret"]["NoEcho"] is True
+
+
+def test_what_fails_comes_back_and_ends_where_an_alarm_rings(resources: dict[str, Any]) -> None:
+    queue = resources["FetchQueue"]["Properties"]
+    (source,) = of_type(resources, "AWS::Lambda::EventSourceMapping").values()
+    assert queue["VisibilityTimeout"] >= 6 * resources["ProcessFetches"]["Properties"]["Timeout"]
+    assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": ["FailedFetchQueue", "Arn"]}
+    tries = resources["ProcessFetches"]["Properties"]["Environment"]["Variables"]["COPILOT_METRICS__FETCH_TRIES"]
+    assert queue["RedrivePolicy"]["maxReceiveCount"] == tries
+    assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert source["ScalingConfig"]["MaximumConcurrency"] == {"Ref": "FetchFunctions"}
+    alarms = of_type(resources, "AWS::CloudWatch::Alarm")
+    watched = {(alarm["MetricName"], json.dumps(alarm["Dimensions"][0]["Value"])) for alarm in alarms.values()}
+    assert watched == {
+        ("ApproximateNumberOfMessagesVisible", json.dumps({"Fn::GetAtt": ["FailedFetchQueue", "QueueName"]})),
+        ("ApproximateAgeOfOldestMessage", json.dumps({"Fn::GetAtt": ["FetchQueue", "QueueName"]})),
+        ("Errors", json.dumps({"Ref": "DispatchFetches"})),
+        ("Errors", json.dumps({"Ref": "ProcessFetches"})),
+    }
+    assert all(alarm["AlarmActions"] == [{"Ref": "AlarmTopic"}] for alarm in alarms.values())
+
+
+def test_the_schedule_is_a_parameter_and_hourly_by_default(resources: dict[str, Any]) -> None:
+    (rule,) = of_type(resources, "AWS::Events::Rule").values()
+    assert rule["ScheduleExpression"] == {"Ref": "FetchSchedule"}
+    assert yaml_parse(TEMPLATE.read_text())["Parameters"]["FetchSchedule"]["Default"] == "rate(1 hour)"

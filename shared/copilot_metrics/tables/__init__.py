@@ -5,7 +5,7 @@
 - ``id`` > 0: an account. Its ``kind`` puts it into the index that lists accounts in order of their ids.
 - ``id`` < 0: the claim of GitHub user ``-id``, naming the one account this user has. Written in one transaction
   with the account, it keeps racing imports of one user from making two.
-- ``id`` = 0: the counter that account ids come from.
+- ``id`` = 0: the counter that account ids come from, and how far the latest dispatch has come.
 
 ``copilot_metrics`` (key ``account_id``, sort key ``id``) holds the snapshots, and at 0/0 the counter for their ids.
 An account's ``latest_metrics_id`` points to its latest snapshot and is written in one transaction with it.
@@ -14,9 +14,18 @@ An account's ``latest_metrics_id`` points to its latest snapshot and is written 
 from copilot_metrics.dynamodb import call, dynamodb, number
 from copilot_metrics.settings import settings
 from copilot_metrics.tables.accounts import COUNTER, AccountTable
+from copilot_metrics.tables.dispatches import DispatchTable
 from copilot_metrics.tables.metrics import MetricsTable
 
-__all__ = ["AccountTable", "MetricsTable", "account_table", "check_tables", "metrics_table"]
+__all__ = [
+    "AccountTable",
+    "DispatchTable",
+    "MetricsTable",
+    "account_table",
+    "check_tables",
+    "dispatch_table",
+    "metrics_table",
+]
 
 
 def check_tables() -> None:
@@ -36,3 +45,8 @@ def account_table() -> AccountTable:
 def metrics_table() -> MetricsTable:
     """Return the metrics as this process's environment names them."""
     return MetricsTable(dynamodb(), settings().metrics_table, settings().accounts_table)
+
+
+def dispatch_table() -> DispatchTable:
+    """Return the dispatches as this process's environment names their table."""
+    return DispatchTable(dynamodb(), settings().accounts_table)

@@ -14,9 +14,10 @@ from copilot_metrics.dynamodb import (
     read_many,
     string,
     transact,
+    update_if,
 )
 from copilot_metrics.errors import AccountNotFound
-from copilot_metrics.models import Account, Page, SealedToken, StoredToken, timestamp
+from copilot_metrics.models import Account, FetchStatus, LastFetch, Page, SealedToken, StoredToken, timestamp
 from copilot_metrics.tables.pages import filled_page
 
 if TYPE_CHECKING:
@@ -27,7 +28,21 @@ if TYPE_CHECKING:
 COUNTER: Final = 0
 ACCOUNTS_BY_ID: Final = "accounts_by_id"
 ACCOUNT_KIND: Final = "account"
-ACCOUNT_FIELDS: Final = ("id", "login", "github_user_id", "node_id", "avatar_url", "created_at", "updated_at")
+ACCOUNTS_BY_SCHEDULE: Final = "accounts_by_schedule"
+ON_SCHEDULE: Final = "on"
+REFUSED: Final = "refused"
+ACCOUNT_FIELDS: Final = (
+    "id",
+    "login",
+    "github_user_id",
+    "node_id",
+    "avatar_url",
+    "created_at",
+    "updated_at",
+    "fetch_status",
+    "fetch_at",
+    "fetch_reason",
+)
 TOKEN_FIELDS: Final = (
     "id",
     "github_user_id",
@@ -36,7 +51,11 @@ TOKEN_FIELDS: Final = (
     "token_salt",
     "token_kdf",
     "token_key_id",
+    "fetch_status",
+    "fresh_as_of",
+    "not_before",
 )
+MAX_REASON: Final = 500
 MAX_IDS: Final = 1000
 """How many ids one query of the index reads: 40 KB or so."""
 
@@ -77,6 +96,9 @@ class AccountTable:
                 kdf=item["token_kdf"]["S"],
                 key_id=item["token_key_id"]["S"],
             ),
+            status=FetchStatus(item["fetch_status"]["S"]) if "fetch_status" in item else None,
+            fresh_as_of=_text(item, "fresh_as_of"),
+            not_before=_text(item, "not_before"),
         )
 
     def newest_first(self, limit: int | None = None, after: int | None = None) -> Page[Account]:
@@ -90,7 +112,62 @@ class AccountTable:
 
     def ids(self, *, after: int | None = None, ascending: bool = True, at_once: int | None = None) -> Iterator[int]:
         """Yield the ids of all accounts in order, beyond ``after`` where that is given, reading ``at_once`` or so."""
-        condition, values = "kind = :kind", {":kind": string(ACCOUNT_KIND)}
+        return self._ids(ACCOUNTS_BY_ID, ("kind", ACCOUNT_KIND), after=after, ascending=ascending, at_once=at_once)
+
+    def ids_on_schedule(self, *, after: int | None = None) -> Iterator[int]:
+        """Yield the ids of the accounts that the schedule fetches, ascending, beyond ``after`` where that is given."""
+        return self._ids(ACCOUNTS_BY_SCHEDULE, ("schedule", ON_SCHEDULE), after=after)
+
+    def record_failure(
+        self, stored: StoredToken, status: FetchStatus, reason: str, *, due: str | None, not_before: str | None = None
+    ) -> None:
+        """Note how a fetch failed, unless the token was replaced meanwhile or another fetch has served ``due``.
+
+        A refused token takes the account off the schedule until it is imported again.
+        """
+        values = {
+            ":status": string(status),
+            ":at": string(timestamp()),
+            ":reason": string(reason[:MAX_REASON]),
+            ":nonce": _base64(stored.sealed.nonce),
+        }
+        assignments = "fetch_status = :status, fetch_at = :at, fetch_reason = :reason"
+        condition = "token_nonce = :nonce"
+        if due is not None:
+            condition += " AND (attribute_not_exists(fresh_as_of) OR fresh_as_of < :due)"
+            values[":due"] = string(due)
+        if not_before is not None:
+            assignments += ", not_before = :not_before"
+            values[":not_before"] = string(not_before)
+        if status is FetchStatus.TOKEN_INVALID:
+            assignments += ", schedule = :refused"
+            values[":refused"] = string(REFUSED)
+        update_if(
+            self._client,
+            TableName=self._name,
+            Key={"id": number(stored.account_id)},
+            UpdateExpression=f"SET {assignments}",
+            ConditionExpression=condition,
+            ExpressionAttributeValues=values,
+        )
+
+    def read(self, account_ids: Sequence[int], fields: Sequence[str]) -> Iterator[tuple[int, DynamoItem]]:
+        """Yield some fields of those of the accounts that exist, in no order."""
+        keys = [{"id": number(account_id)} for account_id in account_ids]
+        for item in read_many(self._client, self._name, keys, fields):
+            yield int(item["id"]["N"]), item
+
+    def _ids(
+        self,
+        index: str,
+        key: tuple[str, str],
+        *,
+        after: int | None,
+        ascending: bool = True,
+        at_once: int | None = None,
+    ) -> Iterator[int]:
+        name, value = key
+        condition, values = f"{name} = :value", {":value": string(value)}
         if after is not None:
             condition += " AND id > :after" if ascending else " AND id < :after"
             values[":after"] = number(after)
@@ -99,7 +176,7 @@ class AccountTable:
             answer = call(
                 self._client.query,
                 TableName=self._name,
-                IndexName=ACCOUNTS_BY_ID,
+                IndexName=index,
                 KeyConditionExpression=condition,
                 ExpressionAttributeValues=values,
                 ProjectionExpression="id",
@@ -111,12 +188,6 @@ class AccountTable:
             if "LastEvaluatedKey" not in answer:
                 return
             start = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
-
-    def read(self, account_ids: Sequence[int], fields: Sequence[str]) -> Iterator[tuple[int, DynamoItem]]:
-        """Yield some fields of those of the accounts that exist, in no order."""
-        keys = [{"id": number(account_id)} for account_id in account_ids]
-        for item in read_many(self._client, self._name, keys, fields):
-            yield int(item["id"]["N"]), item
 
     def _item(self, account_id: int, fields: Sequence[str]) -> DynamoItem:
         answer = call(
@@ -151,6 +222,7 @@ class AccountTable:
             "token_kdf": string(sealed.kdf),
             "token_key_id": string(sealed.key_id),
             "updated_at": now,
+            "schedule": string(ON_SCHEDULE),
         }
         assignments = ", ".join(f"{name} = :{name}" for name in fields)
         return transact(
@@ -168,7 +240,11 @@ class AccountTable:
                 "Update": {
                     "TableName": self._name,
                     "Key": {"id": number(account_id)},
-                    "UpdateExpression": f"SET {assignments}, created_at = if_not_exists(created_at, :updated_at)",
+                    # How fetches with the token before ended says nothing about this one.
+                    "UpdateExpression": (
+                        f"SET {assignments}, created_at = if_not_exists(created_at, :updated_at)"
+                        " REMOVE fetch_status, fetch_at, fetch_reason, not_before"
+                    ),
                     "ConditionExpression": "attribute_not_exists(id) OR github_user_id = :github_user_id",
                     "ExpressionAttributeValues": {f":{name}": value for name, value in fields.items()},
                 }
@@ -185,7 +261,16 @@ def _account(item: DynamoItem) -> Account:
         avatar_url=item["avatar_url"]["S"],
         created_at=item["created_at"]["S"],
         updated_at=item["updated_at"]["S"],
+        last_fetch=(
+            LastFetch(FetchStatus(item["fetch_status"]["S"]), item["fetch_at"]["S"], _text(item, "fetch_reason"))
+            if "fetch_status" in item
+            else None
+        ),
     )
+
+
+def _text(item: DynamoItem, name: str) -> str | None:
+    return item[name]["S"] if name in item else None
 
 
 def _base64(value: bytes) -> dict[str, str]:

@@ -14,8 +14,8 @@ from copilot_metrics.dynamodb import (
     transact,
 )
 from copilot_metrics.errors import MetricsNotFound, PayloadTooLarge
-from copilot_metrics.models import MAX_PAYLOAD_BYTES, Page, Snapshot, timestamp
-from copilot_metrics.tables.accounts import AccountTable
+from copilot_metrics.models import MAX_PAYLOAD_BYTES, FetchStatus, Page, Snapshot, timestamp
+from copilot_metrics.tables.accounts import ON_SCHEDULE, AccountTable
 from copilot_metrics.tables.pages import filled_page
 
 if TYPE_CHECKING:
@@ -35,9 +35,13 @@ class MetricsTable:
         self._accounts_name = accounts_name
         self._accounts = AccountTable(client, accounts_name)
 
-    def add(self, account_id: int, payload: str) -> int:
+    def add(
+        self, account_id: int, payload: str, *, fresh_as_of: str | None = None, due: str | None = None
+    ) -> int | None:
         """Store a payload as the account's latest snapshot and return its id.
 
+        ``fresh_as_of`` is when its fetch began, now by default. Where ``due`` is given and another fetch has served it
+        meanwhile, nothing is stored and None is returned: so a request that is delivered twice is stored once.
         Raises PayloadTooLarge, or AccountNotFound where the account is gone; nothing is stored then.
         """
         if len(payload.encode()) > MAX_PAYLOAD_BYTES:
@@ -46,12 +50,16 @@ class MetricsTable:
             )
         counter = {"account_id": number(COUNTER), "id": number(COUNTER)}
         fetched_at = timestamp()
+        # Clocks differ: what served a request must never look older than the request.
+        fresh_as_of = max(fresh_as_of or fetched_at, due or "")
         for _ in attempts():
             snapshot = Snapshot(next_id(self._client, self._name, counter), account_id, fetched_at, payload)
             # A newer snapshot may have been stored meanwhile: the pointer stays where it is then.
-            if self._write(snapshot, advance=True) or self._write(snapshot, advance=False):
+            if self._write(snapshot, fresh_as_of, due) or self._write_older(snapshot, due):
                 return snapshot.id
-            self._accounts.get(account_id)
+            served = self._accounts.get_token(account_id).fresh_as_of
+            if due is not None and served is not None and served >= due:
+                return None
         raise AssertionError  # attempts() raises before it ends
 
     def latest(self, account_id: int) -> Snapshot:
@@ -87,8 +95,54 @@ class MetricsTable:
         snapshots = map(_snapshot, read_many(self._client, self._name, keys))
         return {snapshot.account_id: snapshot for snapshot in snapshots}
 
-    def _write(self, snapshot: Snapshot, *, advance: bool) -> bool:
-        put: TransactWriteItemTypeDef = {
+    def _write(self, snapshot: Snapshot, fresh_as_of: str, due: str | None) -> bool:
+        """Write the snapshot as the latest, and that the fetch succeeded; False where it isn't the latest or served."""
+        served, values = _unserved(due)
+        return transact(
+            self._client,
+            self._put(snapshot),
+            {
+                "Update": {
+                    "TableName": self._accounts_name,
+                    "Key": {"id": number(snapshot.account_id)},
+                    "UpdateExpression": (
+                        "SET latest_metrics_id = :id, fetch_status = :ok, fetch_at = :fetched_at, "
+                        "fresh_as_of = :fresh_as_of, schedule = :on REMOVE fetch_reason, not_before"
+                    ),
+                    "ConditionExpression": (
+                        "attribute_exists(id) AND (attribute_not_exists(latest_metrics_id) OR latest_metrics_id < :id)"
+                        + served
+                    ),
+                    "ExpressionAttributeValues": {
+                        ":id": number(snapshot.id),
+                        ":ok": string(FetchStatus.OK),
+                        ":fetched_at": string(snapshot.fetched_at),
+                        ":fresh_as_of": string(fresh_as_of),
+                        ":on": string(ON_SCHEDULE),
+                        **values,
+                    },
+                }
+            },
+        )
+
+    def _write_older(self, snapshot: Snapshot, due: str | None) -> bool:
+        """Write the snapshot behind the latest; False where it would be the latest, or is served."""
+        served, values = _unserved(due)
+        return transact(
+            self._client,
+            self._put(snapshot),
+            {
+                "ConditionCheck": {
+                    "TableName": self._accounts_name,
+                    "Key": {"id": number(snapshot.account_id)},
+                    "ConditionExpression": "attribute_exists(id) AND latest_metrics_id > :id" + served,
+                    "ExpressionAttributeValues": {":id": number(snapshot.id), **values},
+                }
+            },
+        )
+
+    def _put(self, snapshot: Snapshot) -> "TransactWriteItemTypeDef":
+        return {
             "Put": {
                 "TableName": self._name,
                 "Item": {
@@ -100,30 +154,12 @@ class MetricsTable:
                 "ConditionExpression": "attribute_not_exists(id)",
             }
         }
-        key = {"id": number(snapshot.account_id)}
-        account: TransactWriteItemTypeDef = (
-            {
-                "Update": {
-                    "TableName": self._accounts_name,
-                    "Key": key,
-                    "UpdateExpression": "SET latest_metrics_id = :id",
-                    "ConditionExpression": (
-                        "attribute_exists(id) AND (attribute_not_exists(latest_metrics_id) OR latest_metrics_id < :id)"
-                    ),
-                    "ExpressionAttributeValues": {":id": number(snapshot.id)},
-                }
-            }
-            if advance
-            else {
-                "ConditionCheck": {
-                    "TableName": self._accounts_name,
-                    "Key": key,
-                    "ConditionExpression": "attribute_exists(id) AND latest_metrics_id > :id",
-                    "ExpressionAttributeValues": {":id": number(snapshot.id)},
-                }
-            }
-        )
-        return transact(self._client, put, account)
+
+
+def _unserved(due: str | None) -> tuple[str, dict[str, dict[str, str]]]:
+    if due is None:
+        return "", {}
+    return " AND (attribute_not_exists(fresh_as_of) OR fresh_as_of < :due)", {":due": string(due)}
 
 
 def _snapshot(item: DynamoItem) -> Snapshot:

@@ -1,0 +1,33 @@
+"""Carrying on in another invocation, where one function's time isn't enough."""
+
+import json
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from copilot_metrics.errors import QueueUnavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_lambda import LambdaClient
+
+
+def carry_on(function_name: str, event: dict[str, Any]) -> None:
+    """Have Lambda invoke a function soon, without waiting for it. Raises QueueUnavailable."""
+    try:
+        _lambda().invoke(FunctionName=function_name, InvocationType="Event", Payload=json.dumps(event))
+    except (BotoCoreError, ClientError) as error:
+        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+        raise QueueUnavailable(
+            f"The rest of the accounts could not be queued ({code}); try again in a moment.", retry_after=1
+        ) from None
+
+
+@cache
+def _lambda() -> "LambdaClient":
+    return boto3.client(
+        "lambda",
+        config=Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3}),
+    )
