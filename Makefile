@@ -17,7 +17,7 @@ LACKING := $(shell java -version >/dev/null 2>&1 || echo --group java) \
 	$(shell command -v npm >/dev/null 2>&1 || echo --group node)
 SAM := $(CURDIR)/.tools/sam/bin/sam
 
-.PHONY: help run test check format lock build validate sam-local deploy-dev deploy-prod clean
+.PHONY: help run fetch-all test check format lock build validate sam-local deploy-dev deploy-prod clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -25,6 +25,10 @@ help: ## list the targets
 
 run: .venv/ready ## start the API and its database on http://localhost:$(PORT) (PORT=..., DATA_DIR=...)
 	@.venv/bin/python -m infra.local --port '$(PORT)' --data '$(DATA_DIR)'
+
+fetch-all: .venv/ready ## fetch the metrics of all accounts of the running service now (PORT=... or URL=...)
+	@.venv/bin/python -m infra.local.fetch_all --url '$(or $(URL),http://localhost:$(PORT)/plugins/copilot_metrics)' \
+		--seconds '$(or $(WAIT),900)'
 
 test: .venv/ready ## run all tests
 	@.venv/bin/pytest

@@ -39,9 +39,13 @@ def queues(declared: Iterable[Queue], access_key_id: str, environment: Mapping[s
         aws_access_key_id=access_key_id,
         aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
     )
+    urls = create(client, declared)
     try:
-        yield {"AWS_ENDPOINT_URL_SQS": url, **create(client, declared)}
+        yield {"AWS_ENDPOINT_URL_SQS": url, **urls}
     finally:
+        for queue_url in urls.values():  # moto's memory is this process's
+            client.delete_queue(QueueUrl=queue_url)
+        client.close()
         server.shutdown()
         server.server_close()
         thread.join()
