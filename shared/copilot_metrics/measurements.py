@@ -15,4 +15,5 @@ def measure(counts: dict[str, int], seconds_to_stored: Iterable[float] = ()) -> 
         metrics.add_metric(name=name, unit=MetricUnit.Count, value=count)
     for seconds in seconds_to_stored:
         metrics.add_metric(name="SecondsToStored", unit=MetricUnit.Seconds, value=seconds)
-    metrics.flush_metrics()
+    if metrics.provider.metric_set:  # empty where POWERTOOLS_METRICS_DISABLED is set
+        metrics.flush_metrics()
