@@ -23,8 +23,8 @@ SAM := $(CURDIR)/.tools/sam/bin/sam
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-run: .venv/ready ## start the API and its database on http://localhost:$(PORT) (PORT=..., DATA_DIR=...)
-	@.venv/bin/python -m infra.local --port '$(PORT)' --data '$(DATA_DIR)'
+run: .venv/ready ## start the API and its database on http://localhost:8000 (PORT=..., DATA_DIR=...)
+	@.venv/bin/python -m infra.local --port '$(PORT)' --data '$(or $(DATA_DIR),.local)'
 
 fetch-all: .venv/ready ## fetch the metrics of all accounts of the running service now (PORT=... or URL=...)
 	@.venv/bin/python -m infra.local.fetch_all --url '$(or $(URL),http://localhost:$(PORT)/plugins/copilot_metrics)' \
@@ -61,7 +61,7 @@ validate: $(SAM) ## check template.yaml with both of SAM CLI's validators
 	@$(SAM) validate --lint --region us-east-1
 
 sam-local: .venv/ready build ## serve the built functions in Docker containers, with the local database (PORT=..., DATA_DIR=...)
-	@SAM="$(SAM)" .venv/bin/python -m infra.local.sam --port '$(PORT)' --data '$(DATA_DIR)'
+	@SAM="$(SAM)" .venv/bin/python -m infra.local.sam --port '$(PORT)' --data '$(or $(DATA_DIR),.local)'
 
 deploy-dev deploy-prod: deploy-%: build ## deploy to AWS with the settings of samconfig.toml
 	@$(SAM) deploy --config-env $*

@@ -45,7 +45,7 @@ class Database:
             region_name=self.environment["AWS_DEFAULT_REGION"],
             aws_access_key_id=self.environment["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=self.environment["AWS_SECRET_ACCESS_KEY"],
-            config=Config(connect_timeout=1, read_timeout=10, retries={"total_max_attempts": 1}),
+            config=Config(connect_timeout=1, read_timeout=10, retries={"total_max_attempts": 1}, proxies={}),
         )
 
 
@@ -72,6 +72,9 @@ def database(folder: Path, access_key_id: str, stack: Stack, *, port: int | None
             "AWS_SECRET_ACCESS_KEY": "unused",
             "AWS_DEFAULT_REGION": REGION,
             "AWS_REGION": REGION,
+            # A proxy for the world isn't one for this machine's own database.
+            "NO_PROXY": "localhost,127.0.0.1",
+            "no_proxy": "localhost,127.0.0.1",
             # Whatever this machine's own profiles say doesn't apply here.
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,

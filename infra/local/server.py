@@ -36,6 +36,10 @@ Send = Callable[[Message], Awaitable[None]]
 INVOCATION: Final = re.compile(r"/2015-03-31/functions/(?P<name>\w+)/invocations")
 
 
+class _BrokenOffError(Exception):
+    """The client left before its request was complete."""
+
+
 class LocalApi:
     """An ASGI application that answers as the deployed HTTP API does."""
 
@@ -56,7 +60,11 @@ class LocalApi:
         if scope["type"] != "http":
             raise RuntimeError(f"{scope['type']} isn't served here")
         started = time.monotonic()
-        answer = await self._answer(scope, await _read(receive))
+        try:
+            body = await _read(receive)
+        except _BrokenOffError:
+            return  # nobody waits for an answer, and what was meant is unknown
+        answer = await self._answer(scope, body)
         await _send(answer, send)
         milliseconds = round((time.monotonic() - started) * 1000)
         # Without the query: what somebody puts there by mistake shouldn't stay on the screen.
@@ -136,7 +144,7 @@ async def _read(receive: Receive) -> bytes | None:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            return body
+            raise _BrokenOffError
         if len(body) <= MAX_BODY_BYTES:
             body += message.get("body", b"")
         if not message.get("more_body", False):
@@ -154,7 +162,10 @@ def _headers(scope: Message) -> dict[str, str]:
 def _from_this_machine(headers: dict[str, str]) -> bool:
     """Tell whether a request was meant for this server: a web page must not drive it, even by rebinding a name."""
     origin = headers.get("origin")
-    hosts = [headers.get("host", ""), *([] if origin is None else [urlsplit(origin).netloc])]
+    try:
+        hosts = [headers.get("host", ""), *([] if origin is None else [urlsplit(origin).netloc])]
+    except ValueError:
+        return False
     return all(re.sub(r":\d+$", "", host).lower() in LOOPBACK_NAMES for host in hosts)
 
 
@@ -172,7 +183,7 @@ def _event(
         "routeKey": route.key,
         "rawPath": scope["path"],
         "rawQueryString": raw_query,
-        "headers": {"x-forwarded-proto": "http", **{k: v for k, v in headers.items() if k != "cookie"}},
+        "headers": {**{k: v for k, v in headers.items() if k != "cookie"}, "x-forwarded-proto": "http"},
         "requestContext": {
             "accountId": "000000000000",
             "apiId": "local",

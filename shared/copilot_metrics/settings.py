@@ -66,9 +66,14 @@ class Settings:
 
 
 def _github_api_url(url: str) -> str:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        port, parts = 0, urlsplit("")
     if (
-        parts.scheme not in {"http", "https"}
+        port == 0
+        or parts.scheme not in {"http", "https"}
         or not parts.hostname
         or parts.username is not None
         or parts.query

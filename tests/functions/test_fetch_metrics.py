@@ -99,3 +99,15 @@ def test_a_record_moved_to_another_account_does_not_open(
     route = github_api.get(USAGE)
     assert_problem(fetch(invoke, 2), 503, "token_unreadable")
     assert not route.called
+
+
+@pytest.mark.parametrize("damage", [{"S": "x"}, None], ids=["not base64", "missing"])
+def test_a_damaged_record_is_said(
+    invoke: Invoke, import_account: ImportAccount, tables: "DynamoDBClient", damage: Any
+) -> None:
+    import_account()
+    name = "copilot_github_accounts"
+    item = tables.get_item(TableName=name, Key={"id": {"N": "1"}})["Item"]
+    item = {key: value for key, value in item.items() if key != "token_ciphertext"}
+    tables.put_item(TableName=name, Item=item | ({"token_ciphertext": damage} if damage else {}))
+    assert_problem(fetch(invoke), 503, "token_unreadable")

@@ -174,3 +174,28 @@ def test_every_route_of_the_template_has_a_handler_that_loads() -> None:
     api = LocalApi(Stack.from_template())
     answer = call(api, "GET", "/plugins/copilot_metrics/accounts/x")
     assert json.loads(answer.text)["code"] in {"invalid_input", "plugin_disabled"}
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://[::1", "null"])
+def test_an_origin_that_is_none_is_refused(api: LocalApi, origin: str) -> None:
+    assert call(api, "GET", "/things/all", headers={"origin": origin}).status_code == 403
+
+
+def test_a_caller_does_not_choose_the_scheme_of_links(api: LocalApi) -> None:
+    event = call(api, "GET", "/things/all", headers={"x-forwarded-proto": "javascript"}).json()
+    assert event["headers"]["x-forwarded-proto"] == "http"
+
+
+def test_a_request_that_was_broken_off_is_not_executed(api: LocalApi) -> None:
+    sent: list[Any] = []
+    messages = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope: Any = {"type": "http", "method": "POST", "path": "/things", "headers": [(b"host", b"localhost")]}
+    asyncio.run(api(scope, receive, send))
+    assert sent == []

@@ -52,3 +52,9 @@ def test_what_is_not_an_address_is_refused(url: str) -> None:
 
 def test_settings_do_not_print_the_secret() -> None:
     assert "ab" * 32 not in repr(Settings(token_secret="ab" * 32))
+
+
+@pytest.mark.parametrize("url", ["http://[", "http://localhost:abc", "http://localhost:99999", "api.github.com"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(SettingInvalid):
+        Settings.from_environment({"COPILOT_METRICS__GITHUB_API_URL": url})

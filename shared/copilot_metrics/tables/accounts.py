@@ -16,7 +16,7 @@ from copilot_metrics.dynamodb import (
     transact,
     update_if,
 )
-from copilot_metrics.errors import AccountNotFound
+from copilot_metrics.errors import AccountNotFound, TokenUnreadable
 from copilot_metrics.models import Account, FetchStatus, LastFetch, Page, SealedToken, StoredToken, timestamp
 from copilot_metrics.tables.pages import filled_page
 
@@ -56,8 +56,9 @@ TOKEN_FIELDS: Final = (
     "not_before",
 )
 MAX_REASON: Final = 500
+MIN_IDS: Final = 100
 MAX_IDS: Final = 1000
-"""How many ids one query of the index reads: 40 KB or so."""
+"""How many ids one query of the index reads: 4 to 40 KB or so."""
 
 
 class AccountTable:
@@ -84,22 +85,14 @@ class AccountTable:
         return _account(self._item(account_id, ACCOUNT_FIELDS))
 
     def get_token(self, account_id: int) -> StoredToken:
-        """Return an account's sealed token. Raises AccountNotFound."""
+        """Return an account's sealed token. Raises AccountNotFound, or TokenUnreadable for a damaged record."""
         item = self._item(account_id, TOKEN_FIELDS)
-        return StoredToken(
-            account_id=account_id,
-            github_user_id=int(item["github_user_id"]["N"]),
-            sealed=SealedToken(
-                ciphertext=_bytes(item["token_ciphertext"]),
-                nonce=_bytes(item["token_nonce"]),
-                salt=_bytes(item["token_salt"]),
-                kdf=item["token_kdf"]["S"],
-                key_id=item["token_key_id"]["S"],
-            ),
-            status=FetchStatus(item["fetch_status"]["S"]) if "fetch_status" in item else None,
-            fresh_as_of=_text(item, "fresh_as_of"),
-            not_before=_text(item, "not_before"),
-        )
+        try:
+            return _stored_token(account_id, item)
+        except (KeyError, ValueError):
+            raise TokenUnreadable(
+                f"The stored token of account {account_id} is damaged: import the account again."
+            ) from None
 
     def newest_first(self, limit: int | None = None, after: int | None = None) -> Page[Account]:
         """Return a page of accounts by descending id, below ``after`` where that is given.
@@ -181,7 +174,7 @@ class AccountTable:
                 ExpressionAttributeValues=values,
                 ProjectionExpression="id",
                 ScanIndexForward=ascending,
-                Limit=min((at_once or MAX_IDS) + 1, MAX_IDS),
+                Limit=max(MIN_IDS, min((at_once or MAX_IDS) + 1, MAX_IDS)),
                 **start,
             )
             yield from (int(item["id"]["N"]) for item in answer["Items"])
@@ -250,6 +243,23 @@ class AccountTable:
                 }
             },
         )
+
+
+def _stored_token(account_id: int, item: DynamoItem) -> StoredToken:
+    return StoredToken(
+        account_id=account_id,
+        github_user_id=int(item["github_user_id"]["N"]),
+        sealed=SealedToken(
+            ciphertext=_bytes(item["token_ciphertext"]),
+            nonce=_bytes(item["token_nonce"]),
+            salt=_bytes(item["token_salt"]),
+            kdf=item["token_kdf"]["S"],
+            key_id=item["token_key_id"]["S"],
+        ),
+        status=FetchStatus(item["fetch_status"]["S"]) if "fetch_status" in item else None,
+        fresh_as_of=_text(item, "fresh_as_of"),
+        not_before=_text(item, "not_before"),
+    )
 
 
 def _account(item: DynamoItem) -> Account:

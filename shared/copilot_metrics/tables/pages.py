@@ -19,8 +19,11 @@ def filled_page(
     items: list[Item] = []
     weight = 0
     last: int | None = None
-    while some := list(islice(ids, _next_read(len(items), weight, limit))):
+    at_least = 1
+    while some := list(islice(ids, _next_read(len(items), weight, limit, at_least))):
         found = load(some)
+        # Where many have nothing to show, reading a few at a time would take forever.
+        at_least = 1 if found else 2 * len(some)
         for account_id in some:
             if account_id not in found:
                 continue
@@ -33,8 +36,10 @@ def filled_page(
     return Page(tuple(items))
 
 
-def _next_read(items: int, weight: int, limit: int | None) -> int:
+def _next_read(items: int, weight: int, limit: int | None, at_least: int) -> int:
     """Return how many items to read next: in parallel once it is clear that they are small enough for the memory."""
     small = items and weight < MAX_PAGE_BYTES // 4
     most = BATCH_KEYS * (PARALLEL_BATCHES if small else 1)
-    return most if limit is None else min(limit - items + 1, most)  # one more tells whether the list goes on
+    if limit is None:
+        return most
+    return min(max(limit - items + 1, at_least), most)  # one more tells whether the list goes on
