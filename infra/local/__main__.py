@@ -5,32 +5,23 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import uvicorn
-
 from infra.local.data import DataFolder
 from infra.local.events import SCHEDULE_OFF, period
 from infra.local.services import PREFIX, command, listen, services
+from infra.local.supervisor import Supervisor
 from infra.stack import ROOT
+
+WATCHED = [ROOT / name for name in ("functions", "shared", "infra")]
 
 
 def run(port: int, path: Path) -> None:
     """Serve the API on loopback until stopped. Raises Problem where it can't be started."""
-    with listen(port) as listening, services(path) as data:
-        period(os.environ.get("FETCH_SCHEDULE", SCHEDULE_OFF))
+    period(os.environ.get("FETCH_SCHEDULE", SCHEDULE_OFF))
+    with listen(port) as listening, services(path) as running:
         os.environ.setdefault("POWERTOOLS_LOG_LEVEL", "WARNING")
         os.environ["AWS_ENDPOINT_URL_LAMBDA"] = f"http://127.0.0.1:{port}"
-        _greet(port, data)
-        uvicorn.run(
-            "infra.local.server:create_app",
-            factory=True,
-            fd=listening.fileno(),
-            reload=True,
-            reload_dirs=[str(ROOT / name) for name in ("functions", "shared", "infra")],
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=35,
-        )
+        _greet(port, running.data)
+        Supervisor("infra.local.server:create_app", listening, WATCHED, running.check).run()
     print("Stopped.")
 
 

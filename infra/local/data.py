@@ -40,17 +40,29 @@ def data_folder(path: Path, token_secret: str | None = None) -> Iterator[DataFol
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         (path / "database").mkdir(mode=0o700, exist_ok=True)
-        with (path / "lock").open("w") as lock:
-            _lock(lock.fileno(), path)
-            fresh = not any((path / "database").iterdir())
-            yield DataFolder(
-                path=path,
-                token_secret=token_secret
-                or _kept(path / "token_secret", TOKEN_SECRET, secrets.token_hex(32), fresh=fresh),
-                database_key=_kept(path / "database_key", DATABASE_KEY, secrets.token_hex(10).upper(), fresh=fresh),
-            )
-    except (PermissionError, FileExistsError, NotADirectoryError) as error:
-        raise Problem(f"The data folder {path} can't be used ({error.strerror}): {error.filename}") from None
+        lock = (path / "lock").open("w")
+    except OSError as error:
+        raise _unusable(path, error) from None
+    with lock:
+        _lock(lock.fileno(), path)
+        try:
+            folder = _contents(path, token_secret)
+        except OSError as error:
+            raise _unusable(path, error) from None
+        yield folder
+
+
+def _contents(path: Path, token_secret: str | None) -> DataFolder:
+    fresh = not any((path / "database").iterdir())
+    return DataFolder(
+        path=path,
+        token_secret=token_secret or _kept(path / "token_secret", TOKEN_SECRET, secrets.token_hex(32), fresh=fresh),
+        database_key=_kept(path / "database_key", DATABASE_KEY, secrets.token_hex(10).upper(), fresh=fresh),
+    )
+
+
+def _unusable(path: Path, error: OSError) -> Problem:
+    return Problem(f"The data folder {path} can't be used ({error.strerror}): {error.filename}")
 
 
 def _lock(descriptor: int, path: Path) -> None:

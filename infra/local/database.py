@@ -4,7 +4,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,7 @@ class Database:
     port: int
     environment: Mapping[str, str]
     """What a process needs in its environment for boto3 to use this database."""
+    running: Callable[[], bool]
 
     def client(self) -> "DynamoDBClient":
         """Return a client that doesn't depend on this process's environment."""
@@ -64,22 +65,6 @@ def database(folder: Path, access_key_id: str, stack: Stack, *, port: int | None
         *("-port", str(port), "-dbPath", str(folder.resolve()), "-disableTelemetry"),
     ]
     log_file = folder.parent / "database.log"
-    running = Database(
-        port=port,
-        environment={
-            "AWS_ENDPOINT_URL_DYNAMODB": f"http://127.0.0.1:{port}",
-            "AWS_ACCESS_KEY_ID": access_key_id,
-            "AWS_SECRET_ACCESS_KEY": "unused",
-            "AWS_DEFAULT_REGION": REGION,
-            "AWS_REGION": REGION,
-            # A proxy for the world isn't one for this machine's own database.
-            "NO_PROXY": "localhost,127.0.0.1",
-            "no_proxy": "localhost,127.0.0.1",
-            # Whatever this machine's own profiles say doesn't apply here.
-            "AWS_CONFIG_FILE": os.devnull,
-            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        },
-    )
     with log_file.open("wb") as log:
         process = subprocess.Popen(  # noqa: S603  # the guard and java, found above
             ["/bin/sh", "-c", GUARD, "sh", *command],
@@ -88,6 +73,23 @@ def database(folder: Path, access_key_id: str, stack: Stack, *, port: int | None
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is for the server, which still needs the database to finish its requests
+        )
+        running = Database(
+            port=port,
+            running=lambda: process.poll() is None,
+            environment={
+                "AWS_ENDPOINT_URL_DYNAMODB": f"http://127.0.0.1:{port}",
+                "AWS_ACCESS_KEY_ID": access_key_id,
+                "AWS_SECRET_ACCESS_KEY": "unused",
+                "AWS_DEFAULT_REGION": REGION,
+                "AWS_REGION": REGION,
+                # A proxy for the world isn't one for this machine's own database.
+                "NO_PROXY": "localhost,127.0.0.1",
+                "no_proxy": "localhost,127.0.0.1",
+                # Whatever this machine's own profiles say doesn't apply here.
+                "AWS_CONFIG_FILE": os.devnull,
+                "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            },
         )
         try:
             _prepare(running, process, stack, log_file)

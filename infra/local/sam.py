@@ -22,7 +22,10 @@ def run(port: int, path: Path) -> None:
     if subprocess.run(["docker", "info"], capture_output=True, check=False).returncode != 0:  # noqa: S607  # the user's
         raise Problem("SAM CLI runs functions in Docker, which doesn't answer: start it, or use: make run")
     listen(port).close()
-    with services(path) as data, tempfile.NamedTemporaryFile("w", dir=data.path, suffix=".json") as variables:
+    with (
+        services(path) as running,
+        tempfile.NamedTemporaryFile("w", dir=running.data.path, suffix=".json") as variables,
+    ):
         address = os.environ["AWS_ENDPOINT_URL_DYNAMODB"].replace("127.0.0.1", HOST)
         values = {
             # SAM CLI takes a reference to a table for the table's logical id.

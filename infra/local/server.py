@@ -20,6 +20,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
+from copilot_metrics.dynamodb import dynamodb
+from copilot_metrics.queue import fetch_queue
 from infra.local.events import Events, invoke, say
 from infra.local.lambdas import Context, Handler, load
 from infra.stack import Route, Stack
@@ -27,7 +29,8 @@ from infra.stack import Route, Stack
 MAX_BODY_BYTES: Final = 6 * 1024 * 1024
 """What Lambda takes as one event; API Gateway's own limit is 10 MB."""
 TIMEOUT_SECONDS: Final = 30
-MAX_CONCURRENCY: Final = 100
+MAX_CONCURRENCY: Final = 1000
+"""Of all functions together (AWS Lambda quotas)."""
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 Message = MutableMapping[str, Any]
@@ -61,10 +64,11 @@ class LocalApi:
             raise RuntimeError(f"{scope['type']} isn't served here")
         started = time.monotonic()
         try:
-            body = await _read(receive)
+            answer = await self._answer(scope, await asyncio.wait_for(_read(receive), TIMEOUT_SECONDS))
         except _BrokenOffError:
             return  # nobody waits for an answer, and what was meant is unknown
-        answer = await self._answer(scope, body)
+        except TimeoutError:
+            answer = _message(408, "Request Timeout")
         await _send(answer, send)
         milliseconds = round((time.monotonic() - started) * 1000)
         # Without the query: what somebody puts there by mistake shouldn't stay on the screen.
@@ -124,6 +128,9 @@ def create_app() -> LocalApi:
     if parent is not None:
         # A supervisor that was killed can't stop this process, which would keep the port.
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    # Once and now: boto3 isn't made for a first burst of requests that all make their first client.
+    dynamodb()
+    fetch_queue()
     stack = Stack.from_template()
     urls = {queue.name: os.environ[queue.name] for queue in stack.queues}
     return LocalApi(stack, Events(stack, urls, os.environ.get("FETCH_SCHEDULE")))

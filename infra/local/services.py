@@ -7,41 +7,84 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from dotenv import load_dotenv
+from dotenv.parser import parse_stream
 
+from copilot_metrics.errors import SettingInvalid
+from copilot_metrics.settings import Settings
 from infra.local.data import DataFolder, data_folder
-from infra.local.database import clear_aws_environment, database
+from infra.local.database import Database, clear_aws_environment, database
 from infra.local.problem import Problem
 from infra.local.queue import queues
 from infra.stack import ROOT, Stack
 
 PREFIX = "/plugins/copilot_metrics"
+DECLARED_BY_TEMPLATE = ("COPILOT_METRICS__ACCOUNTS_TABLE", "COPILOT_METRICS__METRICS_TABLE")
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the API of a local run stands on."""
+
+    data: DataFolder
+    database: Database
+
+    def check(self) -> None:
+        """Raise Problem where the API can't go on."""
+        if not self.database.running():
+            raise Problem(
+                f"The database has ended: {self.data.path / 'database.log'} may say why; everything that was answered "
+                "is kept, so start again"
+            )
 
 
 def command(program: str, description: str, run: Callable[[int, Path], None]) -> int:
-    """Run a command that takes a port and a data folder; return its exit code, 1 after a Problem was printed."""
+    """Run a command that takes a port and a data folder; return its exit code, 1 after a Problem was printed.
+
+    Variables come from the environment, then from the file .env.
+    """
     parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument("--port", type=int, default=8000, help="where the API listens (PORT=...)")
     parser.add_argument("--data", type=Path, default=ROOT / ".local", help="the data folder (DATA_DIR=...)")
     arguments = parser.parse_args()
     try:
+        for name, value in variables(ROOT / ".env").items():
+            os.environ.setdefault(name, value)
+        Settings.from_environment(os.environ)
         run(arguments.port, arguments.data.absolute())
-    except Problem as problem:
+    except (Problem, SettingInvalid) as problem:
         print(f"{program}: {problem}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
-@contextmanager
-def services(path: Path) -> Iterator[DataFolder]:
-    """Keep the database running, and this process's environment set for it, until the block ends.
+def variables(file: Path) -> dict[str, str]:
+    """Read a file of lines ``NAME=value``; there may be none. Raises Problem, which doesn't show what a line says."""
+    if not file.exists():
+        return {}
+    read = {}
+    try:
+        with file.open(encoding="utf-8") as lines:
+            for binding in parse_stream(lines):
+                if binding.error or (binding.key is not None and binding.value is None):
+                    raise Problem(f"{file}, line {binding.original.line}: write it as NAME=value")
+                if binding.key is not None and binding.value is not None:
+                    read[binding.key] = binding.value
+    except (OSError, UnicodeDecodeError) as error:
+        raise Problem(f"{file} can't be read ({type(error).__name__}): it must be a file of UTF-8 text") from None
+    return read
 
-    Variables come from the environment, then from the file .env. Raises Problem.
-    """
-    load_dotenv(ROOT / ".env")
+
+@contextmanager
+def services(path: Path) -> Iterator[Services]:
+    """Keep the database running, and this process's environment set for it, until the block ends. Raises Problem."""
     clear_aws_environment()
+    for name in DECLARED_BY_TEMPLATE:
+        os.environ.pop(name, None)
     os.environ.setdefault("PLUGINS_ENABLED", "copilot_metrics")
     os.environ.setdefault("POWERTOOLS_METRICS_DISABLED", "true")
     stack = Stack.from_template()
@@ -55,11 +98,13 @@ def services(path: Path) -> Iterator[DataFolder]:
         os.environ["COPILOT_METRICS__FETCH_QUEUE_URL"] = queue_environment["FetchQueue"]
         os.environ["COPILOT_METRICS__DISPATCH_FUNCTION"] = "DispatchFetches"
         os.environ["COPILOT_METRICS__TOKEN_SECRET"] = data.token_secret
-        yield data
+        yield Services(data, running)
 
 
 def listen(port: int) -> socket.socket:
     """Return a socket bound to a port on loopback. Raises Problem where that can't be had."""
+    if port < 1:
+        raise Problem(f"Port {port} can't be used: choose another with PORT=...")
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

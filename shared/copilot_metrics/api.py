@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 Event = dict[str, Any]
 
 MAX_BODY_BYTES = 16 * 1024
+MAX_NAME = 100
+"""Of a field's name that the caller wrote, as it comes back in an error."""
 MAX_LIMIT = 10_000
 MAX_ID = 10**15
 """Ids are small ascending integers; this many fit every JSON reader's numbers."""
@@ -79,7 +81,7 @@ class Request:
             return schema.model_validate_json(self._json_body())
         except ValidationError as error:
             problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            name = ".".join(str(part) for part in problem["loc"]) or "body"
+            name = ".".join(str(part) for part in problem["loc"])[:MAX_NAME] or "body"
             raise InvalidInput(name, _readable(problem["type"], problem["msg"])) from None
 
     def list_page(self, name: str, read: Callable[[int | None, int | None], Page[Item]]) -> Response:

@@ -67,6 +67,19 @@ class LocalRun:
             else:
                 return self
 
+    @property
+    def pid(self) -> int:
+        """The process that was started."""
+        assert self._process is not None
+        return self._process.pid
+
+    def wait(self) -> int:
+        """Wait until it ends by itself; return the exit code."""
+        assert self._process is not None
+        code = self._process.wait(timeout=60)
+        self._process = None
+        return code
+
     def stop(self) -> int:
         """Stop as Ctrl-C does; return the exit code."""
         return self._end(signal.SIGINT)
@@ -76,11 +89,8 @@ class LocalRun:
         self._end(signal.SIGKILL)
 
     def _end(self, how: signal.Signals) -> int:
-        assert self._process is not None
-        self._process.send_signal(how)
-        code = self._process.wait(timeout=60)
-        self._process = None
-        return code
+        os.kill(self.pid, how)
+        return self.wait()
 
     def __enter__(self) -> Self:
         return self.start()

@@ -12,7 +12,7 @@ import pytest
 from tests.end_to_end.running import LocalRun
 from tests.stand_ins.github import LARGEST, GitHubStandIn
 
-ACCOUNT_FIELDS = {"id", "login", "github_user_id", "node_id", "avatar_url", "created_at", "updated_at"}
+ACCOUNT_FIELDS = {"id", "login", "github_user_id", "node_id", "avatar_url", "created_at", "updated_at", "last_fetch"}
 
 
 def everything(client: httpx.Client, path: str) -> list[Any]:
@@ -39,7 +39,8 @@ def test_what_was_acknowledged_is_still_there_after_a_restart_and_after_a_kill(
         assert (first, second, fetched) == (1, 2, [1, 2, 3])
         account = running.client.get(f"/accounts/{first}")
         assert set(account.json()) == ACCOUNT_FIELDS
-        assert account.json() | {"created_at": "", "updated_at": ""} == {
+        assert account.json()["last_fetch"]["status"] == "ok"
+        assert account.json() | {"created_at": "", "updated_at": "", "last_fetch": {}} == {
             "id": 1,
             "login": "octo-1",
             "github_user_id": 1,
@@ -47,6 +48,7 @@ def test_what_was_acknowledged_is_still_there_after_a_restart_and_after_a_kill(
             "avatar_url": "https://avatars.example/u/1?v=4",
             "created_at": "",
             "updated_at": "",
+            "last_fetch": {},
         }
         accounts, metrics = running.client.get("/accounts"), running.client.get("/metrics")
         assert [item["id"] for item in accounts.json()] == [2, 1]
