@@ -31,7 +31,7 @@ STACK = Stack.from_template()
 CACHES = (
     settings.settings,
     secret._ssm,
-    secret._parameter_value,
+    secret._parameter,
     github.github_client,
     queue._sqs,
     continuation._lambda,

@@ -14,7 +14,7 @@ from copilot_metrics.errors import (
 from copilot_metrics.github import GitHubClient, github_client
 from copilot_metrics.models import FetchRequest, FetchStatus, StoredToken, timestamp
 from copilot_metrics.observability import logger
-from copilot_metrics.secret import token_secret
+from copilot_metrics.secret import token_secrets
 from copilot_metrics.settings import settings
 from copilot_metrics.tables import AccountTable, MetricsTable, account_table, metrics_table
 from copilot_metrics.vault import TokenVault
@@ -102,5 +102,5 @@ def copilot_metrics_service() -> CopilotMetricsService:
     Raises SecretNotConfigured, SecretUnavailable or SettingInvalid.
     """
     current = settings()
-    vault = TokenVault(token_secret(current))
+    vault = TokenVault(token_secrets(current))
     return CopilotMetricsService(github_client(current.github_api_url), vault, account_table(), metrics_table())

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from copilot_metrics.errors import TokenUnreadable
 from copilot_metrics.models import SealedToken
-from copilot_metrics.secret import TokenSecret
+from copilot_metrics.secret import TokenSecret, TokenSecrets
 
 KEY_BYTES = 32
 SALT_BYTES = 16
@@ -36,38 +36,42 @@ MAX_PARALLELISM = 16
 
 
 class TokenVault:
-    """Seals tokens with AES-256-GCM under keys that Argon2id derives from the secret and a salt per record."""
+    """Seals tokens with AES-256-GCM under keys that Argon2id derives from a secret and a salt per record."""
 
-    def __init__(self, secret: TokenSecret, parameters: Parameters = ARGON2ID) -> None:
-        """Take the secret, and Argon2id's cost for what is sealed from now on."""
-        self._secret = secret
+    def __init__(self, secrets: TokenSecrets, parameters: Parameters = ARGON2ID) -> None:
+        """Take the secrets, and Argon2id's cost for what is sealed from now on."""
+        self._secrets = secrets
         self._parameters = parameters
 
     def seal(self, token: str, *, account_id: int, github_user_id: int) -> SealedToken:
         """Encrypt a token for one account; the result can't be opened for another."""
         # In the call, never at import: a snapshot of a started function would repeat them.
         salt, nonce = os.urandom(SALT_BYTES), os.urandom(NONCE_BYTES)
-        key = self._key(salt, self._parameters)
+        secret = self._secrets.newest
+        key = _key(secret, salt, self._parameters)
         return SealedToken(
             ciphertext=AESGCM(key).encrypt(nonce, token.encode(), _bound_to(account_id, github_user_id)),
             nonce=nonce,
             salt=salt,
             kdf=_encode(self._parameters),
-            key_id=self._secret.key_id,
+            key_id=secret.key_id,
         )
 
     def open(self, sealed: SealedToken, *, account_id: int, github_user_id: int) -> str:
         """Decrypt the token of an account.
 
-        Raises TokenUnreadable where another secret sealed it, or the record isn't as it was sealed for this account.
+        Raises TokenUnreadable where a secret sealed it that isn't there, or the record isn't as it was sealed for this
+        account; SecretUnavailable where that can't be told.
         """
-        if sealed.key_id != self._secret.key_id:
+        secret = self._secrets.find(sealed.key_id)
+        if secret is None:
             raise TokenUnreadable(
                 f"The token of account {account_id} was encrypted under another COPILOT_METRICS__TOKEN_SECRET "
-                f"(key id {sealed.key_id}, now {self._secret.key_id}): set that one again, or import the account anew."
+                f"(key id {sealed.key_id}, now {', '.join(self._secrets.key_ids)}): set that one again (several may be "
+                "set, newest first, with commas between), or import the account anew."
             )
         try:
-            key = self._key(sealed.salt, _decode(sealed.kdf))
+            key = _key(secret, sealed.salt, _decode(sealed.kdf))
             return AESGCM(key).decrypt(sealed.nonce, sealed.ciphertext, _bound_to(account_id, github_user_id)).decode()
         except (InvalidTag, HashingError, ValueError):
             raise TokenUnreadable(
@@ -75,17 +79,18 @@ class TokenVault:
                 "import the account again."
             ) from None
 
-    def _key(self, salt: bytes, parameters: Parameters) -> bytes:
-        return hash_secret_raw(
-            secret=self._secret.key,
-            salt=salt,
-            time_cost=parameters.time_cost,
-            memory_cost=parameters.memory_cost,
-            parallelism=parameters.parallelism,
-            hash_len=KEY_BYTES,
-            type=parameters.type,
-            version=parameters.version,
-        )
+
+def _key(secret: TokenSecret, salt: bytes, parameters: Parameters) -> bytes:
+    return hash_secret_raw(
+        secret=secret.key,
+        salt=salt,
+        time_cost=parameters.time_cost,
+        memory_cost=parameters.memory_cost,
+        parallelism=parameters.parallelism,
+        hash_len=KEY_BYTES,
+        type=parameters.type,
+        version=parameters.version,
+    )
 
 
 def _bound_to(account_id: int, github_user_id: int) -> bytes:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from copilot_metrics.secret import TokenSecrets
 from copilot_metrics.vault import TokenVault
 from tests.end_to_end.parts import SECRET, Parts, parts
 from tests.stand_ins.github import GitHubStandIn
@@ -26,7 +27,7 @@ CORES = os.cpu_count() or 1
 
 def derivation_seconds() -> float:
     """One key's derivation, on one core."""
-    vault = TokenVault(SECRET)
+    vault = TokenVault(TokenSecrets([SECRET]))
     started = time.perf_counter()
     for _ in range(20):
         vault.seal("gho_token", account_id=1, github_user_id=1)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 
 from copilot_metrics.schemas import GitHubUser
-from copilot_metrics.secret import TokenSecret
+from copilot_metrics.secret import TokenSecret, TokenSecrets
 from copilot_metrics.tables import AccountTable, MetricsTable
 from copilot_metrics.vault import TokenVault
 from infra.local.database import database
@@ -74,7 +74,7 @@ class Parts:
 
     def import_accounts(self, tokens: dict[int, str]) -> None:
         """Store an account with its token for each GitHub user."""
-        vault = TokenVault(SECRET)
+        vault = TokenVault(TokenSecrets([SECRET]))
 
         def importing(user_id: int) -> None:
             user = GitHubUser(id=user_id, login=f"octo-{user_id}", node_id=f"U_{user_id}", avatar_url="")

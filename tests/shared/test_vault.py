@@ -7,7 +7,7 @@ from argon2 import Parameters, Type
 
 from copilot_metrics.errors import TokenUnreadable
 from copilot_metrics.models import SealedToken
-from copilot_metrics.secret import TokenSecret
+from copilot_metrics.secret import TokenSecret, TokenSecrets
 from copilot_metrics.vault import ARGON2ID, TokenVault
 
 TOKEN = "gho_canary"
@@ -15,7 +15,11 @@ CHEAPEST = Parameters(Type.ID, 19, 16, 32, time_cost=1, memory_cost=8, paralleli
 
 
 def vault(byte: int = 1) -> TokenVault:
-    return TokenVault(TokenSecret(bytes([byte]) * 32), CHEAPEST)
+    return TokenVault(secrets(byte), CHEAPEST)
+
+
+def secrets(*newest_first: int) -> TokenSecrets:
+    return TokenSecrets([TokenSecret(bytes([byte]) * 32) for byte in newest_first])
 
 
 def seal(token: str = TOKEN) -> SealedToken:
@@ -51,6 +55,15 @@ def test_another_secret_is_said_to_be_another_secret() -> None:
         vault(2).open(seal(), account_id=1, github_user_id=1001)
 
 
+def test_an_older_secret_opens_what_it_sealed_and_the_newest_seals() -> None:
+    both = TokenVault(secrets(2, 1), CHEAPEST)
+    assert both.open(seal(), account_id=1, github_user_id=1001) == TOKEN
+    newer = both.seal(TOKEN, account_id=1, github_user_id=1001)
+    assert vault(2).open(newer, account_id=1, github_user_id=1001) == TOKEN
+    with pytest.raises(TokenUnreadable, match="another COPILOT_METRICS__TOKEN_SECRET"):
+        vault(1).open(newer, account_id=1, github_user_id=1001)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -80,10 +93,10 @@ def test_a_changed_record_can_not_make_opening_expensive(kdf: str) -> None:
 
 
 def test_a_record_opens_whatever_cost_is_the_default_by_then() -> None:
-    later = TokenVault(TokenSecret(b"\1" * 32), ARGON2ID)
+    later = TokenVault(secrets(1), ARGON2ID)
     assert later.open(seal(), account_id=1, github_user_id=1001) == TOKEN
 
 
 def test_the_default_cost_is_the_recommended_one() -> None:
-    sealed = TokenVault(TokenSecret(b"\1" * 32)).seal(TOKEN, account_id=1, github_user_id=1001)
+    sealed = TokenVault(secrets(1)).seal(TOKEN, account_id=1, github_user_id=1001)
     assert sealed.kdf == "argon2id$v=19$m=19456,t=2,p=1"
