@@ -1,7 +1,6 @@
 """What template.yaml declares, for those who run or check the service without AWS."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,8 @@ class Route:
     path: str
     """As the template writes it, parameters in braces."""
     function: Function
+    authorizer: Function | None = None
+    """Who decides whether a request may come in; None for open routes."""
 
     @property
     def key(self) -> str:
@@ -86,22 +87,32 @@ class Stack:
     def functions(self) -> tuple[Function, ...]:
         """The functions that any of these invokes."""
         triggers: tuple[Route | Schedule | EventSource, ...] = (*self.routes, *self.schedules, *self.event_sources)
-        return tuple(dict.fromkeys(trigger.function for trigger in triggers))
+        authorizers = [route.authorizer for route in self.routes if route.authorizer is not None]
+        return tuple(dict.fromkeys([*(trigger.function for trigger in triggers), *authorizers]))
 
     @classmethod
     def from_template(cls, path: Path = TEMPLATE) -> "Stack":
-        """Read the template; its parameters take their default values."""
+        """Read the template; its parameters take their default values, and what only others switch on is left out."""
         template = yaml_parse(path.read_text())
         defaults = {name: str(parameter.get("Default", "")) for name, parameter in template["Parameters"].items()}
         resources: dict[str, Any] = {
             name: _resolved(resource, defaults) for name, resource in template["Resources"].items()
         }
-        events = list(_events(resources, path.parent))
+        functions = {
+            name: Function(name, path.parent / resource["Properties"]["CodeUri"] / "handler.py")
+            for name, resource in resources.items()
+            if resource["Type"] == "AWS::Serverless::Function"
+        }
+        events = [
+            (function, event["Type"], event["Properties"])
+            for name, function in functions.items()
+            for event in resources[name]["Properties"].get("Events", {}).values()
+        ]
         return cls(
             routes=tuple(
-                Route(properties["Method"], properties["Path"], function)
-                for function, kind, properties in events
-                if kind == "HttpApi"
+                _route(resource["Properties"], resources, functions)
+                for resource in resources.values()
+                if resource["Type"] == "AWS::ApiGatewayV2::Route"
             ),
             schedules=tuple(
                 Schedule(properties["Schedule"], function)
@@ -126,12 +137,19 @@ class Stack:
         )
 
 
-def _events(resources: dict[str, Any], folder: Path) -> Iterator[tuple[Function, str, dict[str, Any]]]:
-    for name, resource in resources.items():
-        if resource["Type"] == "AWS::Serverless::Function":
-            function = Function(name, folder / resource["Properties"]["CodeUri"] / "handler.py")
-            for event in resource["Properties"].get("Events", {}).values():
-                yield function, event["Type"], event["Properties"]
+def _route(route: dict[str, Any], resources: dict[str, Any], functions: dict[str, Function]) -> Route:
+    method, _, path = route["RouteKey"].partition(" ")
+    integration = resources[_named(route["Target"])]["Properties"]
+    authorizer = None
+    if route["AuthorizationType"] != "NONE":
+        authorizer = functions[_named(resources[route["AuthorizerId"]]["Properties"]["AuthorizerUri"])]
+    return Route(method, path, functions[integration["IntegrationUri"]], authorizer)
+
+
+def _named(text: str) -> str:
+    """Return the last resource that a text refers to."""
+    names: list[str] = re.findall(r"\$\{(\w+)(?:\.Arn)?\}", text)
+    return names[-1]
 
 
 def _queues(resources: dict[str, Any]) -> tuple[Queue, ...]:
@@ -153,16 +171,18 @@ def _queues(resources: dict[str, Any]) -> tuple[Queue, ...]:
 
 def _resolved(value: Any, defaults: dict[str, str]) -> Any:  # noqa: ANN401  # any part of a template
     """Put in parameters; what refers to a resource becomes its logical id."""
+    resolved = value
     match value:
         case {"Ref": str(name)}:
-            return defaults.get(name, name)
+            resolved = defaults.get(name, name)
         case {"Fn::GetAtt": [str(name), *_]}:
-            return name
+            resolved = name
+        case {"Fn::If": [_, _, otherwise]}:
+            resolved = _resolved(otherwise, defaults)
         case {"Fn::Sub": str(text)}:
-            return re.sub(r"\$\{(\w+)\}", lambda match: defaults.get(match[1], match[0]), text)
+            resolved = re.sub(r"\$\{(\w+)\}", lambda match: defaults.get(match[1], match[0]), text)
         case dict():
-            return {key: _resolved(item, defaults) for key, item in value.items()}
+            resolved = {key: _resolved(item, defaults) for key, item in value.items()}
         case list():
-            return [_resolved(item, defaults) for item in value]
-        case _:
-            return value
+            resolved = [_resolved(item, defaults) for item in value]
+    return resolved

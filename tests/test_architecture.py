@@ -17,8 +17,22 @@ READING = [
     "list_latest_metrics",
     "check_health",
     "fetch_all_metrics",
+    "delete_account",
 ]
-HANDLERS_USE = ("api", "batch", "dispatch", "health", "models", "schedule", "schemas", "service", "settings", "tables")
+HANDLERS_USE = (
+    "api",
+    "authorization",
+    "batch",
+    "dispatch",
+    "health",
+    "models",
+    "removal",
+    "schedule",
+    "schemas",
+    "service",
+    "settings",
+    "tables",
+)
 HEAVY = {"httpx", "httpcore", "argon2", "cryptography", "pydantic"}
 
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from infra.local.data import DataFolder
 from infra.local.events import SCHEDULE_OFF, period
-from infra.local.services import PREFIX, command, listen, services
+from infra.local.services import PREFIX, command, keys_needed, listen, services
 from infra.local.supervisor import Supervisor
 from infra.stack import ROOT
 
@@ -16,6 +16,7 @@ WATCHED = [ROOT / name for name in ("functions", "shared", "infra")]
 
 def run(port: int, path: Path) -> None:
     """Serve the API on loopback until stopped. Raises Problem where it can't be started."""
+    keys_needed(os.environ)
     period(os.environ.get("FETCH_SCHEDULE", SCHEDULE_OFF))
     with listen(port) as listening, services(path) as running:
         os.environ.setdefault("POWERTOOLS_LOG_LEVEL", "WARNING")
@@ -33,6 +34,7 @@ def _greet(port: int, data: DataFolder) -> None:
         f"Copilot Metrics is running at {url}",
         f"  data    {data.path} (the database, and the secret that its tokens are encrypted under)",
         *([f"  GitHub  {urlsplit(github).netloc.rpartition('@')[2]}"] if github else []),
+        *(["  keys    needed: make api-key NAME=... SCOPE=write"] if keys_needed(os.environ) else []),
         f"  try     curl {url}/health",
         f"  import  {example}",
         "  stop    Ctrl-C",

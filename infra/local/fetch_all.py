@@ -56,7 +56,7 @@ def fetch_all(service: Service, console: Console, seconds: float) -> bool:
     with Progress(console=console) as progress:
         task = progress.add_task("Fetching", total=queued)
         while True:
-            waiting, ended = _split(list(service.accounts()), due)
+            waiting, ended = _split([account for account in service.accounts() if not account["paused"]], due)
             progress.update(task, completed=len(ended), total=max(queued, len(ended)))
             if not waiting or time.monotonic() > end:
                 break

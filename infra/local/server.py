@@ -24,10 +24,12 @@ from copilot_metrics.dynamodb import dynamodb
 from copilot_metrics.queue import fetch_queue
 from infra.local.events import Events, invoke, say
 from infra.local.lambdas import Context, Handler, load
-from infra.stack import Route, Stack
+from infra.local.services import keys_needed
+from infra.stack import Function, Route, Stack
 
 MAX_BODY_BYTES: Final = 6 * 1024 * 1024
 """What Lambda takes as one event; API Gateway's own limit is 10 MB."""
+API_ARN: Final = "arn:aws:execute-api:us-east-1:000000000000:local"
 TIMEOUT_SECONDS: Final = 30
 MAX_CONCURRENCY: Final = 1000
 """Of all functions together (AWS Lambda quotas)."""
@@ -46,8 +48,12 @@ class _BrokenOffError(Exception):
 class LocalApi:
     """An ASGI application that answers as the deployed HTTP API does."""
 
-    def __init__(self, stack: Stack, events: Events | None = None) -> None:
-        """Load the handlers of the stack's functions; ``events`` run while the application does."""
+    def __init__(self, stack: Stack, events: Events | None = None, *, closed: bool = False) -> None:
+        """Load the handlers of the stack's functions; ``events`` run while the application does.
+
+        Only where it is ``closed``, the routes' authorizers are asked.
+        """
+        self._closed = closed
         # As API Gateway selects: routes with more literal segments are more specific.
         routes = sorted(stack.routes, key=lambda route: route.path.count("{"))
         self._functions = {function.name: (function, load(function)) for function in stack.functions}
@@ -95,6 +101,10 @@ class LocalApi:
             match = pattern.fullmatch(scope["path"])
             if match and route.method == scope["method"]:
                 event = _event(route, scope, headers, match.groupdict(), body)
+                if self._closed and route.authorizer is not None:
+                    refusal = await self._refusal(route.authorizer, event)
+                    if refusal is not None:
+                        return refusal
                 return await self._invoke(route, handler, event)
         return self._invoke_later(scope["path"], body) or _message(404, "Not Found")
 
@@ -109,6 +119,28 @@ class LocalApi:
             return _message(400, "Could not parse request body into json")
         self._workers.submit(invoke, *self._functions[invocation["name"]], event)
         return {"statusCode": 202}
+
+    async def _refusal(self, authorizer: Function, event: dict[str, Any]) -> dict[str, Any] | None:
+        """Ask an authorizer, as the template declares it; None where it lets the request in, which it adds to then."""
+        if not event["headers"].get("authorization"):
+            return _message(401, "Unauthorized")
+        request = {
+            **{name: value for name, value in event.items() if name not in {"body", "isBase64Encoded"}},
+            "type": "REQUEST",
+            "routeArn": f"{API_ARN}/$default/{event['routeKey'].replace(' ', '')}",
+            "identitySource": [event["headers"]["authorization"], event["routeKey"]],
+        }
+        context = Context(authorizer.name, seconds=TIMEOUT_SECONDS)
+        handler = self._functions[authorizer.name][1]
+        try:
+            decision = await asyncio.get_running_loop().run_in_executor(self._workers, handler, request, context)
+        except Exception as error:  # noqa: BLE001  # whatever an authorizer raises is API Gateway's 500
+            print(f"{authorizer.name} raised {type(error).__name__}", file=sys.stderr)
+            return _message(500, "Internal Server Error")
+        if decision.get("isAuthorized") is not True:
+            return _message(403, "Forbidden")
+        event["requestContext"]["authorizer"] = {"lambda": decision.get("context")}
+        return None
 
     async def _invoke(self, route: Route, handler: Handler, event: dict[str, Any]) -> dict[str, Any]:
         context = Context(route.function.name, event["requestContext"]["requestId"], seconds=TIMEOUT_SECONDS)
@@ -133,7 +165,7 @@ def create_app() -> LocalApi:
     fetch_queue()
     stack = Stack.from_template()
     urls = {queue.name: os.environ[queue.name] for queue in stack.queues}
-    return LocalApi(stack, Events(stack, urls, os.environ.get("FETCH_SCHEDULE")))
+    return LocalApi(stack, Events(stack, urls, os.environ.get("FETCH_SCHEDULE")), closed=keys_needed(os.environ))
 
 
 def _end_with(sentinel: int) -> None:

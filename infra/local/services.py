@@ -5,7 +5,7 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,11 @@ from infra.local.queue import queues
 from infra.stack import ROOT, Stack
 
 PREFIX = "/plugins/copilot_metrics"
-DECLARED_BY_TEMPLATE = ("COPILOT_METRICS__ACCOUNTS_TABLE", "COPILOT_METRICS__METRICS_TABLE")
+DECLARED_BY_TEMPLATE = (
+    "COPILOT_METRICS__ACCOUNTS_TABLE",
+    "COPILOT_METRICS__METRICS_TABLE",
+    "COPILOT_METRICS__API_KEYS_TABLE",
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,14 @@ def command(program: str, description: str, run: Callable[[int, Path], None]) ->
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def keys_needed(environment: Mapping[str, str]) -> bool:
+    """Tell whether ``AUTH`` turns API keys on. Raises Problem for anything but on and off."""
+    value = environment.get("AUTH", "off")
+    if value not in {"on", "off"}:
+        raise Problem("AUTH must be on (API keys are needed) or off")
+    return value == "on"
 
 
 def variables(file: Path) -> dict[str, str]:

@@ -201,4 +201,5 @@ def _readable(kind: str, message: str) -> str:
         "json_invalid": "must be valid JSON",
         "model_type": "must be a JSON object",
         "string_type": "must be a string",
+        "bool_type": "must be true or false",
     }.get(kind, message.removeprefix("Value error, "))

@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+K = TypeVar("K")
 DynamoItem = Mapping[str, Any]
 """An item as DynamoDB writes it: ``{"id": {"N": "1"}}``."""
 
 BATCH_KEYS: Final = 100
 """What one BatchGetItem takes (Amazon DynamoDB API Reference)."""
+BATCH_WRITES: Final = 25
+"""What one BatchWriteItem takes (the same)."""
 PARALLEL_BATCHES: Final = 4
 CONTENTION_SECONDS: Final = 10.0
 """How long a call contends with others before it gives up; 50 writers of one item need about one second."""
@@ -71,13 +74,24 @@ def attempts() -> Iterator[None]:
 
 
 def update_if(client: "DynamoDBClient", **arguments: Any) -> DynamoItem | None:  # noqa: ANN401  # UpdateItem's own
-    """Update one item and return its new attributes; None where the condition isn't met."""
+    """Update one item and return the attributes that were updated; None where the condition isn't met."""
     try:
-        return call(client.update_item, ReturnValues="ALL_NEW", **arguments)["Attributes"]
+        return call(client.update_item, **{"ReturnValues": "UPDATED_NEW", **arguments})["Attributes"]
     except ClientError as error:
         if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
             return None
         raise
+
+
+def delete_if(client: "DynamoDBClient", **arguments: Any) -> bool:  # noqa: ANN401  # DeleteItem's own
+    """Delete one item; False where the condition isn't met."""
+    try:
+        call(client.delete_item, **arguments)
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
+            return False
+        raise
+    return True
 
 
 def transact(client: "DynamoDBClient", *writes: "TransactWriteItemTypeDef") -> bool:
@@ -128,11 +142,28 @@ def read_many(
                 break
         return found
 
-    batches = [keys[start : start + BATCH_KEYS] for start in range(0, len(keys), BATCH_KEYS)]
+    return [item for items in _in_parallel(read, keys, BATCH_KEYS) for item in items]
+
+
+def delete_many(client: "DynamoDBClient", table: str, keys: Sequence[Mapping[str, Any]]) -> None:
+    """Delete items by their keys, in parallel batches; those that don't exist are passed over."""
+
+    def delete(batch: Sequence[Mapping[str, Any]]) -> None:
+        left: Mapping[str, Any] = {table: [{"DeleteRequest": {"Key": key}} for key in batch]}
+        for _ in attempts():
+            left = call(client.batch_write_item, RequestItems=left).get("UnprocessedItems", {})
+            if not left:
+                break
+
+    _in_parallel(delete, keys, BATCH_WRITES)
+
+
+def _in_parallel(use: Callable[[Sequence[K]], R], keys: Sequence[K], at_once: int) -> list[R]:
+    batches = [keys[start : start + at_once] for start in range(0, len(keys), at_once)]
     if len(batches) <= 1:
-        return [item for batch in batches for item in read(batch)]
+        return [use(batch) for batch in batches]
     with ThreadPoolExecutor(PARALLEL_BATCHES) as pool:
-        return [item for items in pool.map(read, batches) for item in items]
+        return list(pool.map(use, batches))
 
 
 def projection(fields: Iterable[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ Each error knows the HTTP status it is answered with and a ``code`` for programs
     ├─ PluginDisabled         404  plugin_disabled          PLUGINS_ENABLED lacks copilot_metrics
     ├─ AccountNotFound        404  account_not_found
     ├─ MetricsNotFound        404  metrics_not_found        the account is there, nothing fetched yet
+    ├─ ApiKeyNotFound         404  api_key_not_found        met by those who administer keys, not by the API
     ├─ PayloadTooLarge        413  payload_too_large        GitHub's answer doesn't fit a DynamoDB item
     ├─ GitHubError
     │  ├─ TokenRefused        401  github_token_refused
@@ -22,6 +23,7 @@ Each error knows the HTTP status it is answered with and a ``code`` for programs
        ├─ TokenUnreadable     503  token_unreadable         another secret sealed it, or the record was changed
        ├─ SettingInvalid      503  setting_invalid
        ├─ DatabaseUnavailable 503  database_unavailable     with Retry-After
+       ├─ RemovalUnfinished   503  removal_unfinished       with Retry-After
        └─ QueueUnavailable    503  queue_unavailable        with Retry-After
 
 ``detail`` is for people and says what to do. No message, argument or note of these ever holds a token, a secret
@@ -103,6 +105,17 @@ class MetricsNotFound(CopilotMetricsError):
         )
 
 
+class ApiKeyNotFound(CopilotMetricsError):
+    """No API key has this id."""
+
+    status = HTTPStatus.NOT_FOUND
+    code = "api_key_not_found"
+
+    def __init__(self, key_id: str) -> None:
+        """Take the id that was asked for."""
+        super().__init__(f"There is no API key {key_id}.")
+
+
 class PayloadTooLarge(CopilotMetricsError):
     """GitHub's answer is larger than what can be kept."""
 
@@ -182,6 +195,12 @@ class DatabaseUnavailable(Unavailable):
     """DynamoDB could not be reached, or refused."""
 
     code = "database_unavailable"
+
+
+class RemovalUnfinished(Unavailable):
+    """An account and its token are removed, but not yet all of its snapshots."""
+
+    code = "removal_unfinished"
 
 
 class QueueUnavailable(Unavailable):

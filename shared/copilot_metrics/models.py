@@ -88,10 +88,12 @@ class Account:
     avatar_url: str
     created_at: str
     updated_at: str
+    paused: bool = False
+    """Whether the schedule leaves the account out."""
     last_fetch: LastFetch | None = None
 
     def to_json(self) -> str:
-        """Return the documented body, and ``last_fetch`` beside it."""
+        """Return the documented body, and beside it ``paused`` and ``last_fetch``."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
 
@@ -102,6 +104,7 @@ class StoredToken:
     account_id: int
     github_user_id: int
     sealed: SealedToken
+    paused: bool = False
     status: FetchStatus | None = None
     """The last fetch's; None before the first, and after each import."""
     fresh_as_of: str | None = None
@@ -128,6 +131,34 @@ class Snapshot:
         """
         head = json.dumps({"id": self.id, "account_id": self.account_id, "fetched_at": self.fetched_at})
         return f'{head[:-1]}, "payload": {self.payload}}}'
+
+
+class Scope(StrEnum):
+    """What an API key is good for."""
+
+    READ = "read"
+    """The routes that only show something: GET."""
+    WRITE = "write"
+    """All routes."""
+
+    def allows(self, method: str) -> bool:
+        """Tell whether this is enough for a route's method."""
+        return self is Scope.WRITE or method == "GET"
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """What is known of an API key; the key itself is nowhere."""
+
+    id: str
+    name: str
+    """Who or what it is for."""
+    scope: Scope
+    created_at: str
+    expires_at: str | None = None
+    revoked_at: str | None = None
+    last_used_at: str | None = None
+    """Within an hour or so."""
 
 
 Item = TypeVar("Item", Account, Snapshot)

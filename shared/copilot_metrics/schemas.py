@@ -53,6 +53,15 @@ class ImportRequest(BaseModel):
     """A proxy for this one call to GitHub; secret, as it may carry credentials."""
 
 
+class AccountChange(BaseModel):
+    """The body of ``PATCH /accounts/{account_id}``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
+
+    paused: bool
+    """Whether the schedule leaves the account out."""
+
+
 class GitHubUser(BaseModel):
     """What is kept of GitHub's answer to ``GET /user`` (GitHub REST API: Get the authenticated user)."""
 

@@ -55,11 +55,12 @@ class CopilotMetricsService:
     def fetch_due(self, request: FetchRequest, *, last_try: bool) -> int | None:
         """Serve a request from the queue; return the snapshot's id, or None where no fetch is needed.
 
-        None is needed where another fetch has served the request, or where GitHub has refused the account's token.
+        None is needed where another fetch has served the request, where GitHub has refused the account's token, and
+        where the account is paused.
         Raises as fetch_metrics does, also RateLimited without asking GitHub again while its limit lasts.
         """
         stored = self._accounts.get_token(request.account_id)
-        if stored.status is FetchStatus.TOKEN_INVALID:
+        if stored.paused or stored.status is FetchStatus.TOKEN_INVALID:
             return None
         if stored.fresh_as_of is not None and stored.fresh_as_of >= request.due:
             return None

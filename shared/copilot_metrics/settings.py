@@ -23,6 +23,7 @@ class Settings:
     github_api_url: str = GITHUB_API_URL
     accounts_table: str = "copilot_github_accounts"
     metrics_table: str = "copilot_metrics"
+    api_keys_table: str = "copilot_metrics_api_keys"
     fetch_queue_url: str | None = None
     dispatch_function: str | None = None
     fetch_tries: int = 5
@@ -58,6 +59,7 @@ class Settings:
             github_api_url=_github_api_url(value("COPILOT_METRICS__GITHUB_API_URL") or cls.github_api_url),
             accounts_table=value("COPILOT_METRICS__ACCOUNTS_TABLE") or cls.accounts_table,
             metrics_table=value("COPILOT_METRICS__METRICS_TABLE") or cls.metrics_table,
+            api_keys_table=value("COPILOT_METRICS__API_KEYS_TABLE") or cls.api_keys_table,
             fetch_queue_url=value("COPILOT_METRICS__FETCH_QUEUE_URL"),
             dispatch_function=value("COPILOT_METRICS__DISPATCH_FUNCTION"),
             fetch_tries=count("COPILOT_METRICS__FETCH_TRIES", cls.fetch_tries),

@@ -12,7 +12,17 @@ import pytest
 from tests.end_to_end.running import LocalRun
 from tests.stand_ins.github import LARGEST, GitHubStandIn
 
-ACCOUNT_FIELDS = {"id", "login", "github_user_id", "node_id", "avatar_url", "created_at", "updated_at", "last_fetch"}
+ACCOUNT_FIELDS = {
+    "id",
+    "login",
+    "github_user_id",
+    "node_id",
+    "avatar_url",
+    "created_at",
+    "updated_at",
+    "paused",
+    "last_fetch",
+}
 
 
 def everything(client: httpx.Client, path: str) -> list[Any]:
@@ -48,6 +58,7 @@ def test_what_was_acknowledged_is_still_there_after_a_restart_and_after_a_kill(
             "avatar_url": "https://avatars.example/u/1?v=4",
             "created_at": "",
             "updated_at": "",
+            "paused": False,
             "last_fetch": {},
         }
         accounts, metrics = running.client.get("/accounts"), running.client.get("/metrics")

@@ -11,7 +11,17 @@ import pytest
 from tests.conftest import PAYLOADS, PREFIX, Invoke
 from tests.functions.conftest import FetchMetrics, ImportAccount, assert_problem
 
-ACCOUNT_FIELDS = ["id", "login", "github_user_id", "node_id", "avatar_url", "created_at", "updated_at", "last_fetch"]
+ACCOUNT_FIELDS = [
+    "id",
+    "login",
+    "github_user_id",
+    "node_id",
+    "avatar_url",
+    "created_at",
+    "updated_at",
+    "paused",
+    "last_fetch",
+]
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 LISTS = ["list_accounts", "list_latest_metrics"]
 BY_ID = ["get_account", "get_latest_metrics", "fetch_metrics"]

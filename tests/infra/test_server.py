@@ -199,3 +199,47 @@ def test_a_request_that_was_broken_off_is_not_executed(api: LocalApi) -> None:
     scope: Any = {"type": "http", "method": "POST", "path": "/things", "headers": [(b"host", b"localhost")]}
     asyncio.run(api(scope, receive, send))
     assert sent == []
+
+
+AUTHORIZER = """
+def handler(event, context):
+    assert "body" not in event
+    if event["identitySource"] == ["broken", event["routeKey"]]:
+        raise RuntimeError("gho_canary")
+    return {"isAuthorized": event["identitySource"] == ["Bearer right", "POST /things"], "context": {"key_id": "1"}}
+"""
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> LocalApi:
+    """An API of an open route and one behind an authorizer."""
+    for name, source in {"echo": ECHO, "authorizer": AUTHORIZER}.items():
+        (tmp_path / f"{name}.py").write_text(source)
+    echo, authorizer = Function("Echo", tmp_path / "echo.py"), Function("Authorizer", tmp_path / "authorizer.py")
+    routes = (Route("POST", "/things", echo, authorizer), Route("GET", "/things", echo, authorizer))
+    return LocalApi(Stack(routes=(*routes, Route("GET", "/open", echo))), closed=True)
+
+
+@pytest.mark.parametrize(
+    ("authorization", "status", "said"),
+    [
+        (None, 401, {"message": "Unauthorized"}),
+        ("", 401, {"message": "Unauthorized"}),
+        ("Bearer wrong", 403, {"message": "Forbidden"}),
+        ("broken", 500, {"message": "Internal Server Error"}),
+    ],
+)
+def test_an_authorizer_keeps_out_as_api_gateway_does(
+    closed: LocalApi, authorization: str | None, status: int, said: dict[str, str]
+) -> None:
+    headers = {} if authorization is None else {"authorization": authorization}
+    answer = call(closed, "POST", "/things", headers=headers, content=b"{}")
+    assert (answer.status_code, answer.json()) == (status, said)
+
+
+def test_an_authorizer_lets_in_by_route_and_adds_to_the_event(closed: LocalApi) -> None:
+    right = {"authorization": "Bearer right"}
+    answer = call(closed, "POST", "/things", headers=right, content=b"{}")
+    assert answer.json()["requestContext"]["authorizer"] == {"lambda": {"key_id": "1"}}
+    assert call(closed, "GET", "/things", headers=right).status_code == 403
+    assert call(closed, "GET", "/open").status_code == 200

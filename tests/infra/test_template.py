@@ -12,62 +12,66 @@ from infra.stack import TEMPLATE, Stack
 ACCOUNTS = "AccountsTable"
 INDEX = "AccountsTable/index/accounts_by_id"
 SCHEDULE_INDEX = "AccountsTable/index/accounts_by_schedule"
+KEYS = "ApiKeysTable"
 METRICS = "MetricsTable"
 QUEUE = "FetchQueue"
 SECRET = "ssm:TokenSecretParameter"
 
+SECRET_KEY = "kms:TokenSecretKeyArn"
+READ_SECRET = {("ssm:GetParameter", SECRET), ("kms:Decrypt", SECRET_KEY)}
+FETCH = {
+    ("dynamodb:GetItem", ACCOUNTS),
+    ("dynamodb:UpdateItem", ACCOUNTS),
+    ("dynamodb:ConditionCheckItem", ACCOUNTS),
+    ("dynamodb:PutItem", METRICS),
+    ("dynamodb:UpdateItem", METRICS),
+    *READ_SECRET,
+}
+DISPATCH = {
+    ("dynamodb:Query", SCHEDULE_INDEX),
+    ("dynamodb:UpdateItem", ACCOUNTS),
+    ("sqs:SendMessage", QUEUE),
+    ("lambda:InvokeFunction", "DispatchFetches"),
+}
 ALLOWED = {
-    "ImportAccount": {
-        ("dynamodb:GetItem", ACCOUNTS),
-        ("dynamodb:UpdateItem", ACCOUNTS),
-        ("ssm:GetParameter", SECRET),
-    },
+    "AuthorizeRequest": {("dynamodb:GetItem", KEYS), ("dynamodb:UpdateItem", KEYS)},
+    "ImportAccount": {("dynamodb:GetItem", ACCOUNTS), ("dynamodb:UpdateItem", ACCOUNTS), *READ_SECRET},
     "ListAccounts": {("dynamodb:Query", INDEX), ("dynamodb:BatchGetItem", ACCOUNTS)},
     "GetAccount": {("dynamodb:GetItem", ACCOUNTS)},
-    "FetchMetrics": {
+    "UpdateAccount": {("dynamodb:GetItem", ACCOUNTS), ("dynamodb:UpdateItem", ACCOUNTS)},
+    "DeleteAccount": {
         ("dynamodb:GetItem", ACCOUNTS),
-        ("dynamodb:UpdateItem", ACCOUNTS),
-        ("dynamodb:ConditionCheckItem", ACCOUNTS),
-        ("dynamodb:PutItem", METRICS),
-        ("dynamodb:UpdateItem", METRICS),
-        ("ssm:GetParameter", SECRET),
+        ("dynamodb:PutItem", ACCOUNTS),
+        ("dynamodb:DeleteItem", ACCOUNTS),
+        ("dynamodb:Query", METRICS),
+        ("dynamodb:BatchWriteItem", METRICS),
     },
+    "FetchMetrics": FETCH,
     "GetLatestMetrics": {("dynamodb:Query", METRICS), ("dynamodb:GetItem", ACCOUNTS)},
     "ListLatestMetrics": {
         ("dynamodb:Query", INDEX),
         ("dynamodb:BatchGetItem", ACCOUNTS),
         ("dynamodb:BatchGetItem", METRICS),
     },
-    "FetchAllMetrics": {
-        ("dynamodb:Query", SCHEDULE_INDEX),
-        ("dynamodb:UpdateItem", ACCOUNTS),
-        ("sqs:SendMessage", QUEUE),
-        ("lambda:InvokeFunction", "DispatchFetches"),
-    },
-    "DispatchFetches": {
-        ("dynamodb:Query", SCHEDULE_INDEX),
-        ("dynamodb:UpdateItem", ACCOUNTS),
-        ("sqs:SendMessage", QUEUE),
-        ("lambda:InvokeFunction", "DispatchFetches"),
-    },
+    "FetchAllMetrics": DISPATCH,
+    "DispatchFetches": DISPATCH,
     "ProcessFetches": {
-        ("dynamodb:GetItem", ACCOUNTS),
-        ("dynamodb:UpdateItem", ACCOUNTS),
-        ("dynamodb:ConditionCheckItem", ACCOUNTS),
-        ("dynamodb:PutItem", METRICS),
-        ("dynamodb:UpdateItem", METRICS),
+        *FETCH,
         ("sqs:ReceiveMessage", QUEUE),
         ("sqs:DeleteMessage", QUEUE),
         ("sqs:GetQueueAttributes", QUEUE),
         ("sqs:ChangeMessageVisibility", QUEUE),
-        ("ssm:GetParameter", SECRET),
     },
     "CheckHealth": {
         ("dynamodb:GetItem", ACCOUNTS),
         ("dynamodb:GetItem", METRICS),
+        ("dynamodb:GetItem", KEYS),
         ("ssm:ListTagsForResource", SECRET),
     },
 }
+MAY_READ_TOKENS = {"FetchMetrics", "ProcessFetches"}
+TOKEN_ATTRIBUTES = {"token_ciphertext", "token_nonce", "token_salt", "token_kdf", "token_key_id"}
+READS = {"dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:Scan"}
 
 
 @pytest.fixture(scope="module")
@@ -108,16 +112,30 @@ def short(resource: Any) -> str:
             return text.replace("${AccountsTable.Arn}", ACCOUNTS)
         case {"Fn::Sub": str(text)} if text.endswith(":parameter${TokenSecretParameter}"):
             return SECRET
+        case {"Ref": "TokenSecretKeyArn"}:
+            return SECRET_KEY
     return json.dumps(resource)
 
 
-def test_each_function_may_do_what_it_needs_and_no_more(resources: dict[str, Any]) -> None:
+def statements_of(resources: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The statements of each function's own role, those that parameters switch on included."""
     roles = of_type(resources, "AWS::IAM::Role")
-    granted = {}
-    for function, properties in of_type(resources, "AWS::Lambda::Function").items():
-        role = roles[properties["Role"]["Fn::GetAtt"][0]]
-        policies = [*role["Policies"], *of_role(resources, properties["Role"]["Fn::GetAtt"][0])]
+    functions = of_type(resources, "AWS::Lambda::Function")
+    assert len(roles) == len(functions)
+    found = {}
+    for function, properties in functions.items():
+        name = properties["Role"]["Fn::GetAtt"][0]
+        assert name == f"{function}Role"
+        assert set(roles[name]) == {"AssumeRolePolicyDocument", "Policies"}  # nothing that AWS manages
+        policies = [*roles[name]["Policies"], *of_role(resources, name)]
         statements = [s for policy in policies for s in policy["PolicyDocument"]["Statement"]]
+        found[function] = [s["Fn::If"][1] if "Fn::If" in s else s for s in statements]
+    return found
+
+
+def test_each_function_may_do_what_it_needs_and_no_more(resources: dict[str, Any]) -> None:
+    granted = {}
+    for function, statements in statements_of(resources).items():
         assert all(statement["Effect"] == "Allow" for statement in statements)
         granted[function] = {
             (action, short(resource))
@@ -125,8 +143,32 @@ def test_each_function_may_do_what_it_needs_and_no_more(resources: dict[str, Any
             for action in as_list(statement["Action"])
             for resource in as_list(statement["Resource"])
         }
+        own_log = f"{function}Logs"
+        assert granted[function] >= {("logs:CreateLogStream", own_log), ("logs:PutLogEvents", own_log)}
+        granted[function] -= {("logs:CreateLogStream", own_log), ("logs:PutLogEvents", own_log)}
     assert granted == ALLOWED
-    assert len(roles) == len(granted)
+    assert "*" not in json.dumps(statements_of(resources))
+
+
+def test_only_those_who_fetch_can_read_the_tokens_attributes(resources: dict[str, Any]) -> None:
+    """Source: Amazon DynamoDB Developer Guide, IAM policy conditions for fine-grained access control."""
+    able = set()
+    for function, statements in statements_of(resources).items():
+        for statement in statements:
+            if "AccountsTable" not in json.dumps(statement["Resource"]) or INDEX in map(short, [statement["Resource"]]):
+                continue
+            conditions = statement.get("Condition", {})
+            attributes = conditions.get("ForAllValues:StringEquals", {}).get("dynamodb:Attributes")
+            keys_only = short(statement["Resource"]) == SCHEDULE_INDEX
+            if READS & set(as_list(statement["Action"])) and not keys_only:
+                selected = conditions.get("StringEqualsIfExists", {}).get("dynamodb:Select")
+                if attributes is None or TOKEN_ATTRIBUTES & set(attributes) or selected != "SPECIFIC_ATTRIBUTES":
+                    able.add(function)
+            elif not keys_only and "dynamodb:LeadingKeys" not in json.dumps(conditions):
+                # A write must not return what was there.
+                returned = as_list(conditions["StringEqualsIfExists"]["dynamodb:ReturnValues"])
+                assert set(returned) <= {"NONE", "UPDATED_NEW"}, function
+    assert able == MAY_READ_TOKENS
 
 
 def of_role(resources: dict[str, Any], role: str) -> list[Any]:
@@ -138,24 +180,68 @@ def as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+ENDPOINTS = {
+    "POST /accounts/import",
+    "GET /accounts",
+    "GET /accounts/{account_id}",
+    "PATCH /accounts/{account_id}",
+    "DELETE /accounts/{account_id}",
+    "POST /metrics/fetch",
+    "POST /metrics/fetch/{account_id}",
+    "GET /metrics/{account_id}",
+    "GET /metrics",
+}
+
+
 def test_every_documented_endpoint_has_a_route_and_only_health_is_open(resources: dict[str, Any]) -> None:
-    (api,) = of_type(resources, "AWS::ApiGatewayV2::Api").values()
     routes = {
-        f"{method.upper()} {path.removeprefix('/plugins/copilot_metrics')}": operation.get("security")
-        for path, methods in api["Body"]["paths"].items()
-        for method, operation in methods.items()
+        route["RouteKey"].replace("/plugins/copilot_metrics", ""): (
+            route["AuthorizationType"],
+            route.get("AuthorizerId"),
+        )
+        for route in of_type(resources, "AWS::ApiGatewayV2::Route").values()
     }
-    closed: list[dict[str, list[str]]] = [{"AWS_IAM": []}]
-    assert routes == {
-        "POST /accounts/import": closed,
-        "GET /accounts": closed,
-        "GET /accounts/{account_id}": closed,
-        "POST /metrics/fetch": closed,
-        "POST /metrics/fetch/{account_id}": closed,
-        "GET /metrics/{account_id}": closed,
-        "GET /metrics": closed,
-        "GET /health": [{"NONE": []}],
+    closed = (
+        {"Fn::If": ["HasJwt", "JWT", "CUSTOM"]},
+        {"Fn::If": ["HasJwt", {"Ref": "JwtAuthorizer"}, {"Ref": "KeyAuthorizer"}]},
+    )
+    assert routes == {**dict.fromkeys(ENDPOINTS, closed), "GET /health": ("NONE", None)}
+
+
+def test_api_gateway_may_call_each_function_for_its_own_route_only(resources: dict[str, Any]) -> None:
+    routes = Stack.from_template().routes
+    permitted = {
+        permission["FunctionName"]["Ref"]: permission["SourceArn"]["Fn::Sub"].rpartition("${Api}")[2]
+        for permission in of_type(resources, "AWS::Lambda::Permission").values()
+        if permission["Principal"] == "apigateway.amazonaws.com"
     }
+    authorizer = permitted.pop("AuthorizeRequest")
+    assert authorizer == "/authorizers/${KeyAuthorizer}"
+    assert permitted == {
+        route.function.name: f"/*/{route.method}{route.path.replace('{account_id}', '*')}" for route in routes
+    }
+
+
+def test_a_remembered_decision_is_for_one_key_on_one_route(resources: dict[str, Any]) -> None:
+    authorizer = resources["KeyAuthorizer"]["Properties"]
+    assert authorizer["IdentitySource"] == ["$request.header.Authorization", "$context.routeKey"]
+    assert authorizer["AuthorizerResultTtlInSeconds"] <= 60
+    assert (authorizer["EnableSimpleResponses"], authorizer["AuthorizerPayloadFormatVersion"]) == (True, "2.0")
+    jwt = resources["JwtAuthorizer"]
+    assert (jwt["Condition"], jwt["Properties"]["AuthorizerType"]) == ("HasJwt", "JWT")
+
+
+def test_the_stage_is_throttled_and_its_log_has_neither_queries_nor_headers(resources: dict[str, Any]) -> None:
+    stage = resources["Stage"]["Properties"]
+    assert stage["DefaultRouteSettings"] == {
+        "ThrottlingRateLimit": {"Ref": "ThrottleRate"},
+        "ThrottlingBurstLimit": {"Ref": "ThrottleBurst"},
+    }
+    logged = json.loads(stage["AccessLogSettings"]["Format"])
+    assert set(logged) >= {"time", "route", "status", "key_id"}
+    assert not {"$context.path", "$context.authorizer.claims"} & set(logged.values())
+    assert "request.header" not in str(logged)
+    assert "querystring" not in str(logged)
 
 
 def test_tables_are_keyed_and_kept_as_the_data_needs(resources: dict[str, Any]) -> None:
@@ -163,14 +249,18 @@ def test_tables_are_keyed_and_kept_as_the_data_needs(resources: dict[str, Any]) 
         table["TableName"]: [key["AttributeName"] for key in table["KeySchema"]]
         for table in Stack.from_template().tables
     }
-    assert keys == {"copilot_github_accounts": ["id"], "copilot_metrics": ["account_id", "id"]}
+    assert keys == {
+        "copilot_github_accounts": ["id"],
+        "copilot_metrics": ["account_id", "id"],
+        "copilot_metrics_api_keys": ["id"],
+    }
     tables = [resource for resource in resources.values() if resource["Type"] == "AWS::DynamoDB::Table"]
-    assert len(tables) == 2
+    assert len(tables) == 3
     for table in tables:
         assert table["DeletionPolicy"] == table["UpdateReplacePolicy"] == "Retain"
         assert table["Properties"]["DeletionProtectionEnabled"] is True
         assert table["Properties"]["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
-        assert table["Properties"]["SSESpecification"] == {"SSEEnabled": True}
+        assert table["Properties"]["SSESpecification"] == {"SSEEnabled": True, "SSEType": "KMS"}
     for index in resources["AccountsTable"]["Properties"]["GlobalSecondaryIndexes"]:
         assert index["Projection"] == {"ProjectionType": "KEYS_ONLY"}
 

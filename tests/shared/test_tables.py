@@ -20,7 +20,7 @@ SEALED = SealedToken(ciphertext=b"\x00\xff", nonce=b"n" * 12, salt=b"s" * 16, kd
 
 @pytest.fixture
 def accounts(tables: "DynamoDBClient") -> AccountTable:
-    assert len(tables.list_tables()["TableNames"]) == 2
+    assert len(tables.list_tables()["TableNames"]) == 3
     return account_table()
 
 

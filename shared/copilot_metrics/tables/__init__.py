@@ -1,4 +1,4 @@
-"""The two tables: the only package that knows how DynamoDB holds what the service keeps.
+"""The tables: the only package that knows how DynamoDB holds what the service keeps.
 
 ``copilot_github_accounts`` (key ``id``, number) holds three kinds of items:
 
@@ -9,19 +9,24 @@
 
 ``copilot_metrics`` (key ``account_id``, sort key ``id``) holds the snapshots, and at 0/0 the counter for their ids.
 An account's ``latest_metrics_id`` points to its latest snapshot and is written in one transaction with it.
+
+``copilot_metrics_api_keys`` (key ``id``) holds who may call the API.
 """
 
-from copilot_metrics.dynamodb import call, dynamodb, number
+from copilot_metrics.dynamodb import call, dynamodb, number, string
 from copilot_metrics.settings import settings
 from copilot_metrics.tables.accounts import COUNTER, AccountTable
 from copilot_metrics.tables.dispatches import DispatchTable
+from copilot_metrics.tables.keys import ApiKeyTable
 from copilot_metrics.tables.metrics import MetricsTable
 
 __all__ = [
     "AccountTable",
+    "ApiKeyTable",
     "DispatchTable",
     "MetricsTable",
     "account_table",
+    "api_key_table",
     "check_tables",
     "dispatch_table",
     "metrics_table",
@@ -32,7 +37,11 @@ def check_tables() -> None:
     """Read one key of each table. Raises DatabaseUnavailable."""
     current = settings()
     counter = number(COUNTER)
-    keys = {current.accounts_table: {"id": counter}, current.metrics_table: {"account_id": counter, "id": counter}}
+    keys: dict[str, dict[str, dict[str, str]]] = {
+        current.accounts_table: {"id": counter},
+        current.metrics_table: {"account_id": counter, "id": counter},
+        current.api_keys_table: {"id": string("none")},
+    }
     for name, key in keys.items():
         call(dynamodb().get_item, TableName=name, Key=key, ProjectionExpression="id")
 
@@ -50,3 +59,8 @@ def metrics_table() -> MetricsTable:
 def dispatch_table() -> DispatchTable:
     """Return the dispatches as this process's environment names their table."""
     return DispatchTable(dynamodb(), settings().accounts_table)
+
+
+def api_key_table() -> ApiKeyTable:
+    """Return the API keys as this process's environment names their table."""
+    return ApiKeyTable(dynamodb(), settings().api_keys_table)

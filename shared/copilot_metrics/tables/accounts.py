@@ -8,6 +8,7 @@ from copilot_metrics.dynamodb import (
     DynamoItem,
     attempts,
     call,
+    delete_if,
     next_id,
     number,
     projection,
@@ -31,26 +32,31 @@ ACCOUNT_KIND: Final = "account"
 ACCOUNTS_BY_SCHEDULE: Final = "accounts_by_schedule"
 ON_SCHEDULE: Final = "on"
 REFUSED: Final = "refused"
+PAUSED: Final = "paused"
 ACCOUNT_FIELDS: Final = (
     "id",
+    "kind",
     "login",
     "github_user_id",
     "node_id",
     "avatar_url",
     "created_at",
     "updated_at",
+    "paused",
     "fetch_status",
     "fetch_at",
     "fetch_reason",
 )
 TOKEN_FIELDS: Final = (
     "id",
+    "kind",
     "github_user_id",
     "token_ciphertext",
     "token_nonce",
     "token_salt",
     "token_kdf",
     "token_key_id",
+    "paused",
     "fetch_status",
     "fresh_as_of",
     "not_before",
@@ -75,10 +81,82 @@ class AccountTable:
         Returns the account's id. All or nothing is written, and one user gets one account whatever races.
         """
         for _ in attempts():
-            account_id = self._claimed_id(user.id) or next_id(self._client, self._name, {"id": number(COUNTER)})
-            if self._write(account_id, user, seal(account_id)):
+            claimed = self._claimed_id(user.id)
+            account_id = claimed or next_id(self._client, self._name, {"id": number(COUNTER)})
+            if self._write(account_id, user, seal(account_id), known=claimed is not None):
                 return account_id
         raise AssertionError  # attempts() raises before it ends
+
+    def set_paused(self, account_id: int, *, paused: bool) -> None:
+        """Take an account off the schedule, or put it back where it was. Raises AccountNotFound."""
+        known, refused = "attribute_exists(kind)", "fetch_status = :invalid"
+        invalid = {":invalid": string(FetchStatus.TOKEN_INVALID)}
+        if paused:
+            ways: list[tuple[str, str, str, dict[str, Any]]] = [(", paused = :schedule", PAUSED, known, {})]
+        else:
+            # One of the two holds; a fetch may change which one between them.
+            unrefused = f"{known} AND (attribute_not_exists(fetch_status) OR NOT {refused})"
+            ways = [
+                (" REMOVE paused", ON_SCHEDULE, unrefused, invalid),
+                (" REMOVE paused", REFUSED, f"{known} AND {refused}", invalid),
+            ]
+        for _ in attempts():
+            for change, schedule, condition, values in ways:
+                changed = update_if(
+                    self._client,
+                    TableName=self._name,
+                    Key={"id": number(account_id)},
+                    UpdateExpression=f"SET schedule = :schedule, updated_at = :now{change}",
+                    ConditionExpression=condition,
+                    ExpressionAttributeValues={
+                        ":schedule": string(schedule),
+                        ":now": string(timestamp()),
+                        **values,
+                    },
+                )
+                if changed is not None:
+                    return
+            self.get(account_id)
+        raise AssertionError  # attempts() raises before it ends
+
+    def begin_removal(self, account_id: int) -> None:
+        """Remove an account, its token and its claim; what remains says that its snapshots are yet to be removed.
+
+        From then on the account isn't found, and no fetch or import that began before can store anything for it.
+        Raises AccountNotFound.
+        """
+        for _ in attempts():
+            item = self._item(account_id, ("id", "kind", "github_user_id"), removed=True)
+            if "kind" not in item:
+                return
+            if transact(
+                self._client,
+                {
+                    "Delete": {
+                        "TableName": self._name,
+                        "Key": {"id": number(-int(item["github_user_id"]["N"]))},
+                        "ConditionExpression": "attribute_not_exists(id) OR account_id = :account_id",
+                        "ExpressionAttributeValues": {":account_id": number(account_id)},
+                    }
+                },
+                {
+                    "Put": {
+                        "TableName": self._name,
+                        "Item": {"id": number(account_id), "removed_at": string(timestamp())},
+                        "ConditionExpression": "attribute_exists(kind)",
+                    }
+                },
+            ):
+                return
+
+    def finish_removal(self, account_id: int) -> None:
+        """Remove what remained; the snapshots are gone."""
+        delete_if(
+            self._client,
+            TableName=self._name,
+            Key={"id": number(account_id)},
+            ConditionExpression="attribute_exists(removed_at)",
+        )
 
     def get(self, account_id: int) -> Account:
         """Return an account as the API shows it. Raises AccountNotFound."""
@@ -133,7 +211,7 @@ class AccountTable:
             assignments += ", not_before = :not_before"
             values[":not_before"] = string(not_before)
         if status is FetchStatus.TOKEN_INVALID:
-            assignments += ", schedule = :refused"
+            assignments += ", schedule = if_not_exists(paused, :refused)"
             values[":refused"] = string(REFUSED)
         update_if(
             self._client,
@@ -147,8 +225,9 @@ class AccountTable:
     def read(self, account_ids: Sequence[int], fields: Sequence[str]) -> Iterator[tuple[int, DynamoItem]]:
         """Yield some fields of those of the accounts that exist, in no order."""
         keys = [{"id": number(account_id)} for account_id in account_ids]
-        for item in read_many(self._client, self._name, keys, fields):
-            yield int(item["id"]["N"]), item
+        for item in read_many(self._client, self._name, keys, ("kind", *(name for name in fields if name != "kind"))):
+            if "kind" in item:
+                yield int(item["id"]["N"]), item
 
     def _ids(
         self,
@@ -182,7 +261,7 @@ class AccountTable:
                 return
             start = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
 
-    def _item(self, account_id: int, fields: Sequence[str]) -> DynamoItem:
+    def _item(self, account_id: int, fields: Sequence[str], *, removed: bool = False) -> DynamoItem:
         answer = call(
             self._client.get_item,
             TableName=self._name,
@@ -190,18 +269,23 @@ class AccountTable:
             ConsistentRead=True,
             **projection(fields),
         )
-        if "Item" not in answer:
+        item = answer.get("Item", {})
+        if not item or ("kind" not in item and not removed):
             raise AccountNotFound(account_id)
-        return answer["Item"]
+        return item
 
     def _claimed_id(self, github_user_id: int) -> int | None:
         answer = call(
-            self._client.get_item, TableName=self._name, Key={"id": number(-github_user_id)}, ConsistentRead=True
+            self._client.get_item,
+            TableName=self._name,
+            Key={"id": number(-github_user_id)},
+            ConsistentRead=True,
+            **projection(("id", "account_id")),
         )
         return int(answer["Item"]["account_id"]["N"]) if "Item" in answer else None
 
-    def _write(self, account_id: int, user: "GitHubUser", sealed: SealedToken) -> bool:
-        """Write claim and account; False where another import is in the way, so that the claim must be read again."""
+    def _write(self, account_id: int, user: "GitHubUser", sealed: SealedToken, *, known: bool) -> bool:
+        """Write claim and account; False where another import or a removal is in the way: read the claim again then."""
         now = string(timestamp())
         fields = {
             "kind": string(ACCOUNT_KIND),
@@ -215,9 +299,9 @@ class AccountTable:
             "token_kdf": string(sealed.kdf),
             "token_key_id": string(sealed.key_id),
             "updated_at": now,
-            "schedule": string(ON_SCHEDULE),
         }
         assignments = ", ".join(f"{name} = :{name}" for name in fields)
+        unclaimed = "attribute_not_exists(id)"
         return transact(
             self._client,
             {
@@ -225,7 +309,7 @@ class AccountTable:
                     "TableName": self._name,
                     "Key": {"id": number(-user.id)},
                     "UpdateExpression": "SET account_id = :account_id",
-                    "ConditionExpression": "attribute_not_exists(id) OR account_id = :account_id",
+                    "ConditionExpression": "account_id = :account_id" if known else unclaimed,
                     "ExpressionAttributeValues": {":account_id": number(account_id)},
                 }
             },
@@ -235,11 +319,17 @@ class AccountTable:
                     "Key": {"id": number(account_id)},
                     # How fetches with the token before ended says nothing about this one.
                     "UpdateExpression": (
-                        f"SET {assignments}, created_at = if_not_exists(created_at, :updated_at)"
+                        f"SET {assignments}, created_at = if_not_exists(created_at, :updated_at), "
+                        "schedule = if_not_exists(paused, :on)"
                         " REMOVE fetch_status, fetch_at, fetch_reason, not_before"
                     ),
-                    "ConditionExpression": "attribute_not_exists(id) OR github_user_id = :github_user_id",
-                    "ExpressionAttributeValues": {f":{name}": value for name, value in fields.items()},
+                    "ConditionExpression": (
+                        "attribute_not_exists(id) OR (github_user_id = :github_user_id AND attribute_exists(kind))"
+                    ),
+                    "ExpressionAttributeValues": {
+                        ":on": string(ON_SCHEDULE),
+                        **{f":{name}": value for name, value in fields.items()},
+                    },
                 }
             },
         )
@@ -256,6 +346,7 @@ def _stored_token(account_id: int, item: DynamoItem) -> StoredToken:
             kdf=item["token_kdf"]["S"],
             key_id=item["token_key_id"]["S"],
         ),
+        paused="paused" in item,
         status=FetchStatus(item["fetch_status"]["S"]) if "fetch_status" in item else None,
         fresh_as_of=_text(item, "fresh_as_of"),
         not_before=_text(item, "not_before"),
@@ -271,6 +362,7 @@ def _account(item: DynamoItem) -> Account:
         avatar_url=item["avatar_url"]["S"],
         created_at=item["created_at"]["S"],
         updated_at=item["updated_at"]["S"],
+        paused="paused" in item,
         last_fetch=(
             LastFetch(FetchStatus(item["fetch_status"]["S"]), item["fetch_at"]["S"], _text(item, "fetch_reason"))
             if "fetch_status" in item

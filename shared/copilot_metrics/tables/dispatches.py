@@ -41,6 +41,7 @@ class DispatchTable:
         abandoned = update_if(
             self._client,
             **self._key,
+            ReturnValues="ALL_NEW",
             UpdateExpression="SET dispatch_lease = :lease",
             ConditionExpression="dispatch_due = :due AND dispatch_lease < :now",
             ExpressionAttributeValues={":due": string(due), ":lease": _lease(), ":now": number(int(time.time()))},

@@ -1,12 +1,16 @@
 """``copilot_metrics``: the snapshots, and the accounts' pointers to the latest of them."""
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from copilot_metrics.dynamodb import (
+    BATCH_WRITES,
+    PARALLEL_BATCHES,
     DynamoItem,
     attempts,
     call,
+    delete_many,
     next_id,
     number,
     read_many,
@@ -86,6 +90,25 @@ class MetricsTable:
         """
         return filled_page(self._accounts.ids(after=after, at_once=limit), limit, self._latest_of)
 
+    def remove_all(self, account_id: int, *, seconds: float) -> bool:
+        """Remove an account's snapshots, newest first; False where that takes longer than ``seconds``."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            answer = call(
+                self._client.query,
+                TableName=self._name,
+                KeyConditionExpression="account_id = :account_id",
+                ExpressionAttributeValues={":account_id": number(account_id)},
+                ProjectionExpression="account_id, id",
+                ScanIndexForward=False,
+                Limit=BATCH_WRITES * PARALLEL_BATCHES,
+                ConsistentRead=True,
+            )
+            if not answer["Items"]:
+                return True
+            delete_many(self._client, self._name, answer["Items"])
+        return False
+
     def _latest_of(self, account_ids: Sequence[int]) -> dict[int, Snapshot]:
         keys = [
             {"account_id": number(account_id), "id": item["latest_metrics_id"]}
@@ -107,11 +130,12 @@ class MetricsTable:
                     "Key": {"id": number(snapshot.account_id)},
                     "UpdateExpression": (
                         "SET latest_metrics_id = :id, fetch_status = :ok, fetch_at = :fetched_at, "
-                        "fresh_as_of = :fresh_as_of, schedule = :on REMOVE fetch_reason, not_before"
+                        "fresh_as_of = :fresh_as_of, schedule = if_not_exists(paused, :on) "
+                        "REMOVE fetch_reason, not_before"
                     ),
                     "ConditionExpression": (
-                        "attribute_exists(id) AND (attribute_not_exists(latest_metrics_id) OR latest_metrics_id < :id)"
-                        + served
+                        "attribute_exists(kind)"
+                        " AND (attribute_not_exists(latest_metrics_id) OR latest_metrics_id < :id)" + served
                     ),
                     "ExpressionAttributeValues": {
                         ":id": number(snapshot.id),
@@ -135,7 +159,7 @@ class MetricsTable:
                 "ConditionCheck": {
                     "TableName": self._accounts_name,
                     "Key": {"id": number(snapshot.account_id)},
-                    "ConditionExpression": "attribute_exists(id) AND latest_metrics_id > :id" + served,
+                    "ConditionExpression": "attribute_exists(kind) AND latest_metrics_id > :id" + served,
                     "ExpressionAttributeValues": {":id": number(snapshot.id), **values},
                 }
             },
