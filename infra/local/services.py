@@ -99,6 +99,7 @@ def services(path: Path) -> Iterator[Services]:
         os.environ.pop(name, None)
     os.environ.setdefault("PLUGINS_ENABLED", "copilot_metrics")
     os.environ.setdefault("POWERTOOLS_METRICS_DISABLED", "true")
+    os.environ.setdefault("COPILOT_METRICS__ALLOWED_PROXIES", "localhost,127.0.0.0/8,::1")
     stack = Stack.from_template()
     with (
         data_folder(path, os.environ.get("COPILOT_METRICS__TOKEN_SECRET")) as data,

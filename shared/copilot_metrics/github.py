@@ -25,6 +25,7 @@ from copilot_metrics import __version__
 from copilot_metrics.errors import GitHubFailed, GitHubTimeout, PayloadTooLarge, ProxyFailed, RateLimited, TokenRefused
 from copilot_metrics.models import MAX_PAYLOAD_BYTES
 from copilot_metrics.network import DeadlineTransport, deadline
+from copilot_metrics.proxies import PUBLIC_ONLY, ProxyRules
 from copilot_metrics.schemas import GitHubUser
 
 USER_LIMIT_BYTES = 64 * 1024
@@ -55,16 +56,23 @@ class _Answer:
 class GitHubClient:
     """Asks GitHub with an account's token. Safe to share between threads; made once per process."""
 
-    def __init__(self, api_url: str, timeouts: Timeouts = Timeouts()) -> None:  # frozen
-        """Take GitHub's address, without a slash at its end."""
+    def __init__(
+        self,
+        api_url: str,
+        proxy_rules: ProxyRules = PUBLIC_ONLY,
+        timeouts: Timeouts = Timeouts(),  # frozen
+    ) -> None:
+        """Take GitHub's address, without a slash at its end, and where callers' proxies may be."""
         self._api_url = api_url
+        self._proxy_rules = proxy_rules
         self._timeouts = timeouts
         self._client = self._new_client(proxy=None)
 
     def user(self, token: str, proxy: str | None = None) -> GitHubUser:
         """Ask whose token it is, optionally through a proxy that serves this one call.
 
-        Raises TokenRefused, RateLimited, GitHubFailed, ProxyFailed or GitHubTimeout.
+        Raises TokenRefused, RateLimited, GitHubFailed, ProxyFailed or GitHubTimeout, or InvalidInput for a proxy
+        where there must be none.
         """
         if proxy is None:
             answer = self._get(self._client, "/user", f"token {token}", USER_LIMIT_BYTES)
@@ -109,7 +117,7 @@ class GitHubClient:
     def _new_client(self, proxy: str | None) -> httpx.Client:
         return httpx.Client(
             base_url=self._api_url,
-            transport=DeadlineTransport(_tls(), proxy),
+            transport=DeadlineTransport(_tls(), proxy, self._proxy_rules),
             trust_env=False,  # no global proxy, no .netrc: the specification's "No global proxy is used"
             follow_redirects=False,  # a redirect must not carry the token elsewhere
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # nor a cookie one account to the next
@@ -147,9 +155,9 @@ class GitHubClient:
 
 
 @cache
-def github_client(api_url: str) -> GitHubClient:
+def github_client(api_url: str, proxy_rules: ProxyRules = PUBLIC_ONLY) -> GitHubClient:
     """Return this process's client for a GitHub address."""
-    return GitHubClient(api_url)
+    return GitHubClient(api_url, proxy_rules)
 
 
 @cache

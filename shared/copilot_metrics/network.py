@@ -1,4 +1,4 @@
-"""Sockets with a deadline.
+"""Sockets with a deadline, and proxies at allowed addresses only.
 
 httpx limits each connect, read and write. A server that sends one byte before each limit keeps a request open for
 hours, so the sockets themselves also respect one moment at which the whole exchange must have ended.
@@ -14,6 +14,8 @@ from typing import Any
 import httpcore
 import httpx
 from socksio import SOCKSError
+
+from copilot_metrics.proxies import PUBLIC_ONLY, ProxyRules
 
 _deadline: ContextVar[float] = ContextVar("deadline")
 
@@ -41,10 +43,14 @@ def _time_left(timeout: float | None, error: type[httpcore.TimeoutException]) ->
 class DeadlineTransport(httpx.HTTPTransport):
     """httpx's own transport over sockets that are held to the deadline. Reads nothing from the environment."""
 
-    def __init__(self, verify: ssl.SSLContext, proxy: str | None) -> None:
-        """Take what to trust, and the proxy to go through."""
+    def __init__(self, verify: ssl.SSLContext, proxy: str | None = None, rules: ProxyRules = PUBLIC_ONLY) -> None:
+        """Take what to trust, and the proxy to go through with the rules for its address.
+
+        Through a proxy, requests raise also InvalidInput where its address isn't allowed.
+        """
         super().__init__(verify=verify, trust_env=False, proxy=None if proxy is None else httpx.Proxy(proxy))
-        self._network = _DeadlineBackend()
+        # Every socket leads to the proxy then.
+        self._network = _DeadlineBackend(None if proxy is None else rules)
         # httpx has no public way to hand its transport a network backend.
         self._pool._network_backend = self._network  # noqa: SLF001
 
@@ -62,7 +68,8 @@ class DeadlineTransport(httpx.HTTPTransport):
 
 
 class _DeadlineBackend(httpcore.NetworkBackend):
-    def __init__(self) -> None:
+    def __init__(self, rules: ProxyRules | None) -> None:
+        self._rules = rules
         self._backend = httpcore.SyncBackend()
         self._open: set[_DeadlineStream] = set()
 
@@ -74,13 +81,27 @@ class _DeadlineBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        timeout = _time_left(timeout, httpcore.ConnectTimeout)
-        stream = self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
-        return _DeadlineStream(stream, self._open)
+        failure: httpcore.ConnectError | None = None
+        for address in [host] if self._rules is None else _allowed(self._rules, host, port):
+            left = _time_left(timeout, httpcore.ConnectTimeout)
+            try:
+                stream = self._backend.connect_tcp(address, port, left, local_address, socket_options)
+            except httpcore.ConnectError as error:
+                failure = error
+            else:
+                return _DeadlineStream(stream, self._open)
+        raise failure or httpcore.ConnectError
 
     def close(self) -> None:
         for stream in list(self._open):
             stream.close()
+
+
+def _allowed(rules: ProxyRules, host: str, port: int) -> list[str]:
+    try:
+        return rules.addresses(host, port)
+    except OSError as error:
+        raise httpcore.ConnectError(type(error).__name__) from None
 
 
 class _DeadlineStream(httpcore.NetworkStream):

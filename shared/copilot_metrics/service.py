@@ -34,7 +34,8 @@ class CopilotMetricsService:
         """Check a token with GitHub, then store it sealed; return its account's id.
 
         A GitHub user who was imported before keeps the account's id; the token and the profile are replaced.
-        Raises GitHubError for what GitHub says, and DatabaseUnavailable; nothing is stored then.
+        Raises GitHubError for what GitHub says, InvalidInput for a proxy at an address that isn't allowed, and
+        DatabaseUnavailable; nothing is stored then.
         """
         user = self._github.user(token, proxy)
         return self._accounts.upsert(
@@ -104,4 +105,5 @@ def copilot_metrics_service() -> CopilotMetricsService:
     """
     current = settings()
     vault = TokenVault(token_secrets(current))
-    return CopilotMetricsService(github_client(current.github_api_url), vault, account_table(), metrics_table())
+    github = github_client(current.github_api_url, current.proxy_rules)
+    return CopilotMetricsService(github, vault, account_table(), metrics_table())

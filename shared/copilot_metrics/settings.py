@@ -8,6 +8,7 @@ from functools import cache
 from urllib.parse import urlsplit
 
 from copilot_metrics.errors import SettingInvalid
+from copilot_metrics.proxies import PUBLIC_ONLY, ProxyRules
 
 PLUGIN = "copilot_metrics"
 GITHUB_API_URL = "https://api.github.com"
@@ -28,6 +29,7 @@ class Settings:
     dispatch_function: str | None = None
     fetch_tries: int = 5
     fetch_concurrency: int = 20
+    proxy_rules: ProxyRules = PUBLIC_ONLY
 
     @property
     def enabled(self) -> bool:
@@ -64,6 +66,7 @@ class Settings:
             dispatch_function=value("COPILOT_METRICS__DISPATCH_FUNCTION"),
             fetch_tries=count("COPILOT_METRICS__FETCH_TRIES", cls.fetch_tries),
             fetch_concurrency=count("COPILOT_METRICS__FETCH_CONCURRENCY", cls.fetch_concurrency),
+            proxy_rules=_proxy_rules(value("COPILOT_METRICS__ALLOWED_PROXIES") or ""),
         )
 
 
@@ -87,6 +90,16 @@ def _github_api_url(url: str) -> str:
             f"such as {GITHUB_API_URL}"
         )
     return url.rstrip("/")
+
+
+def _proxy_rules(text: str) -> ProxyRules:
+    try:
+        return ProxyRules.parsed(entry.strip() for entry in text.split(",") if entry.strip())
+    except ValueError:
+        raise SettingInvalid(
+            "COPILOT_METRICS__ALLOWED_PROXIES must be host names, addresses or networks such as 10.1.0.0/16, "
+            "with commas between"
+        ) from None
 
 
 @cache

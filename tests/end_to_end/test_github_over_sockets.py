@@ -2,10 +2,12 @@
 
 import gc
 import ipaddress
+import socket
 import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -17,18 +19,21 @@ from copilot_metrics.errors import (
     CopilotMetricsError,
     GitHubFailed,
     GitHubTimeout,
+    InvalidInput,
     PayloadTooLarge,
     ProxyFailed,
     RateLimited,
     TokenRefused,
 )
 from copilot_metrics.github import GitHubClient, Timeouts
+from copilot_metrics.proxies import ProxyRules
 from tests.end_to_end.running import free_port
 from tests.stand_ins.github import GitHubStandIn
 from tests.stand_ins.proxies import Asked, Babbler, HTTPProxy, Proxy, SOCKS5Proxy, TLSFront
 
 pytestmark = pytest.mark.timeout(60)  # a deadline that isn't kept shows as this
 
+LOOPBACK = ProxyRules.parsed(["127.0.0.1"])
 PATIENT = Timeouts(connect=20, read=20, total=20)
 TOKEN = "gho_user-1001"
 USERNAME, PASSWORD = "octo", "invented-password"
@@ -40,8 +45,8 @@ class Clients:
     def __init__(self) -> None:
         self._made: list[GitHubClient] = []
 
-    def new(self, url: str, timeouts: Timeouts = PATIENT) -> GitHubClient:
-        client = GitHubClient(url, timeouts)
+    def new(self, url: str, timeouts: Timeouts = PATIENT, rules: ProxyRules = LOOPBACK) -> GitHubClient:
+        client = GitHubClient(url, rules, timeouts)
         self._made.append(client)
         return client
 
@@ -281,6 +286,33 @@ class TestProxies:
         assert type(error) is ProxyFailed
         assert PASSWORD not in str(error)
         assert github.requests == []
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433", "0"])
+    def test_a_proxy_inside_is_refused_without_a_connection(
+        self, clients: Clients, github: GitHubStandIn, proxy: Proxy, host: str
+    ) -> None:
+        url = proxy.url.replace("127.0.0.1", f"{USERNAME}:{PASSWORD}@{host}")
+        error = failed_user(clients.new(github.url, rules=ProxyRules()), TOKEN, url)
+        assert (type(error), error.status) == (InvalidInput, 422)
+        assert "public address" in str(error)
+        assert PASSWORD not in str(error)
+        assert (proxy.requests, github.requests) == ([], [])
+
+    def test_the_address_that_was_checked_is_connected_to(
+        self, clients: Clients, github: GitHubStandIn, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[str] = []
+        original = socket.getaddrinfo
+
+        def rebinding(host: str, port: int, *hints: Any, **named_hints: Any) -> Any:
+            if host == "proxy.example":
+                asked.append(host)
+                host = "127.0.0.1" if len(asked) == 1 else "192.0.2.1"
+            return original(host, port, *hints, **named_hints)
+
+        monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+        assert clients.new(github.url).user(TOKEN, proxy.url.replace("127.0.0.1", "proxy.example")).id == 1001
+        assert asked == ["proxy.example"]
 
     def test_a_github_that_the_proxy_cannot_reach_is_a_failure(self, clients: Clients, proxy: Proxy) -> None:
         error = failed_user(clients.new(f"http://127.0.0.1:{free_port()}"), TOKEN, proxy.url)

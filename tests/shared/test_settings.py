@@ -3,6 +3,7 @@
 import pytest
 
 from copilot_metrics.errors import SettingInvalid
+from copilot_metrics.proxies import ProxyRules
 from copilot_metrics.settings import Settings
 
 
@@ -58,3 +59,13 @@ def test_settings_do_not_print_the_secret() -> None:
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(SettingInvalid):
         Settings.from_environment({"COPILOT_METRICS__GITHUB_API_URL": url})
+
+
+def test_proxies_are_allowed_by_name_and_network() -> None:
+    settings = Settings.from_environment({"COPILOT_METRICS__ALLOWED_PROXIES": " proxy.example , 10.1.0.0/16,::1"})
+    assert settings.proxy_rules == ProxyRules.parsed(["proxy.example", "10.1.0.0/16", "::1"])
+
+
+def test_a_proxy_that_cannot_be_allowed_is_refused() -> None:
+    with pytest.raises(SettingInvalid, match="COPILOT_METRICS__ALLOWED_PROXIES must be"):
+        Settings.from_environment({"COPILOT_METRICS__ALLOWED_PROXIES": "http://proxy.example"})
