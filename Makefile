@@ -17,7 +17,10 @@ LACKING := $(shell java -version >/dev/null 2>&1 || echo --group java) \
 	$(shell command -v npm >/dev/null 2>&1 || echo --group node)
 SAM := $(CURDIR)/.tools/sam/bin/sam
 
-.PHONY: help run fetch-all test check format lock build validate sam-local deploy-dev deploy-prod clean
+# What an administrator's command is for: a deployed stack, or a local run's data folder.
+TARGET = --stack '$(STACK)' --data '$(or $(DATA_DIR),.local)'
+
+.PHONY: help run fetch-all api-key api-keys revoke-api-key rotate-secret test check format lock build validate sam-local deploy-dev deploy-prod clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -26,9 +29,22 @@ help: ## list the targets
 run: .venv/ready ## start the API and its database on http://localhost:8000 (PORT=..., DATA_DIR=...)
 	@.venv/bin/python -m infra.local --port '$(PORT)' --data '$(or $(DATA_DIR),.local)'
 
-fetch-all: .venv/ready ## fetch the metrics of all accounts of the running service now (PORT=... or URL=...)
+fetch-all: export API_KEY = $(KEY)
+fetch-all: .venv/ready ## fetch the metrics of all accounts of the running service now (PORT=... or URL=..., KEY=...)
 	@.venv/bin/python -m infra.local.fetch_all --url '$(or $(URL),http://localhost:$(PORT)/plugins/copilot_metrics)' \
 		--seconds '$(or $(WAIT),900)'
+
+api-key: .venv/ready ## make an API key (NAME=..., SCOPE=read or write; optional DAYS=..., STACK=...)
+	@.venv/bin/python -m infra.admin.api_keys $(TARGET) make --name '$(NAME)' --scope '$(SCOPE)' $(if $(DAYS),--days '$(DAYS)')
+
+api-keys: .venv/ready ## list the API keys (optional STACK=...)
+	@.venv/bin/python -m infra.admin.api_keys $(TARGET) list
+
+revoke-api-key: .venv/ready ## revoke an API key (ID=...; optional STACK=...)
+	@.venv/bin/python -m infra.admin.api_keys $(TARGET) revoke --id '$(ID)'
+
+rotate-secret: .venv/ready ## seal all tokens under a new secret (then FINISH=1; optional STACK=...)
+	@.venv/bin/python -m infra.admin.rotate_secret $(TARGET) $(if $(FINISH),--finish)
 
 test: .venv/ready ## run all tests
 	@.venv/bin/pytest

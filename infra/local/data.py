@@ -11,7 +11,7 @@ from pathlib import Path
 
 from infra.local.problem import Problem
 
-TOKEN_SECRET = re.compile(r"[0-9A-Fa-f]{64}")
+TOKEN_SECRETS = re.compile(r"[0-9A-Fa-f]{64}(?:[\s,]+[0-9A-Fa-f]{64})*")
 DATABASE_KEY = re.compile(r"[A-Z0-9]{20}")
 
 
@@ -21,6 +21,7 @@ class DataFolder:
 
     path: Path
     token_secret: str
+    """One, or several while it is being changed, newest first."""
     database_key: str
     """An access key id. DynamoDB Local listens on all addresses and keeps each key's tables apart: who doesn't know
     this one, be it another machine or a web page, finds an empty database."""
@@ -52,11 +53,25 @@ def data_folder(path: Path, token_secret: str | None = None) -> Iterator[DataFol
         yield folder
 
 
+def in_use(path: Path) -> bool:
+    """Tell whether a local run uses a data folder right now."""
+    try:
+        with (path / "lock").open("r+") as lock:
+            _lock(lock.fileno(), path)
+    except FileNotFoundError:
+        return False
+    except Problem:
+        return True
+    except OSError as error:
+        raise _unusable(path, error) from None
+    return False
+
+
 def _contents(path: Path, token_secret: str | None) -> DataFolder:
     fresh = not any((path / "database").iterdir())
     return DataFolder(
         path=path,
-        token_secret=token_secret or _kept(path / "token_secret", TOKEN_SECRET, secrets.token_hex(32), fresh=fresh),
+        token_secret=token_secret or _kept(path / "token_secret", TOKEN_SECRETS, secrets.token_hex(32), fresh=fresh),
         database_key=_kept(path / "database_key", DATABASE_KEY, secrets.token_hex(10).upper(), fresh=fresh),
     )
 

@@ -1,6 +1,7 @@
 """Fetch the metrics of all accounts now, and wait until each fetch has ended."""
 
 import argparse
+import os
 import sys
 import time
 from collections import Counter
@@ -21,9 +22,10 @@ ENDED: Final = frozenset({"ok", "token_invalid", "limited", "failing"})
 class Service:
     """The API of a running service."""
 
-    def __init__(self, url: str) -> None:
-        """Take the address, with the prefix."""
-        self._client = httpx.Client(timeout=35)
+    def __init__(self, url: str, api_key: str) -> None:
+        """Take the address, with the prefix, and a key for writing where the service wants one."""
+        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        self._client = httpx.Client(timeout=35, headers=headers)
         self._url = url.rstrip("/")
 
     def dispatch(self) -> tuple[int, str]:
@@ -104,7 +106,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=900, help="how long to wait at most (WAIT=...)")
     arguments = parser.parse_args()
     try:
-        return 0 if fetch_all(Service(arguments.url), Console(), arguments.seconds) else 1
+        return (
+            0 if fetch_all(Service(arguments.url, os.environ.get("API_KEY", "")), Console(), arguments.seconds) else 1
+        )
     except Problem as problem:
         print(f"make fetch-all: {problem}", file=sys.stderr)
         return 1

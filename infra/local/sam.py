@@ -31,7 +31,10 @@ def run(port: int, path: Path) -> None:
             # SAM CLI takes a reference to a table for the table's logical id.
             "COPILOT_METRICS__ACCOUNTS_TABLE": Settings.accounts_table,
             "COPILOT_METRICS__METRICS_TABLE": Settings.metrics_table,
+            "COPILOT_METRICS__API_KEYS_TABLE": Settings.api_keys_table,
             **{name: value for name, value in os.environ.items() if name.startswith(("COPILOT_", "PLUGINS_"))},
+            # Containers don't reach this machine's loopback, where a local run's parameter is served.
+            "COPILOT_METRICS__TOKEN_SECRET": running.data.token_secret,
             "AWS_ENDPOINT_URL_DYNAMODB": address,
         }
         # In a file that only this user can read: a command line is everybody's.

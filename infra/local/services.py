@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import json
 import os
 import socket
 import sys
@@ -14,17 +15,20 @@ from dotenv.parser import parse_stream
 
 from copilot_metrics.errors import SettingInvalid
 from copilot_metrics.settings import Settings
+from infra.local.aws import aws, create_queues
 from infra.local.data import DataFolder, data_folder
 from infra.local.database import Database, clear_aws_environment, database
 from infra.local.problem import Problem
-from infra.local.queue import queues
 from infra.stack import ROOT, Stack
 
 PREFIX = "/plugins/copilot_metrics"
+PARAMETER = "/copilot-metrics/token-secret"
+RUNNING = "running.json"
 DECLARED_BY_TEMPLATE = (
     "COPILOT_METRICS__ACCOUNTS_TABLE",
     "COPILOT_METRICS__METRICS_TABLE",
     "COPILOT_METRICS__API_KEYS_TABLE",
+    "COPILOT_METRICS__TOKEN_SECRET_PARAMETER",
 )
 
 
@@ -101,17 +105,49 @@ def services(path: Path) -> Iterator[Services]:
     os.environ.setdefault("POWERTOOLS_METRICS_DISABLED", "true")
     os.environ.setdefault("COPILOT_METRICS__ALLOWED_PROXIES", "localhost,127.0.0.0/8,::1")
     stack = Stack.from_template()
+    own_secret = os.environ.get("COPILOT_METRICS__TOKEN_SECRET")
     with (
-        data_folder(path, os.environ.get("COPILOT_METRICS__TOKEN_SECRET")) as data,
+        data_folder(path, own_secret) as data,
         database(data.database, data.database_key, stack) as running,
-        queues(stack.queues, data.database_key, running.environment) as queue_environment,
+        aws(data.database_key, running.environment) as emulated,
     ):
-        os.environ.update(running.environment)
-        os.environ.update(queue_environment)
-        os.environ["COPILOT_METRICS__FETCH_QUEUE_URL"] = queue_environment["FetchQueue"]
-        os.environ["COPILOT_METRICS__DISPATCH_FUNCTION"] = "DispatchFetches"
-        os.environ["COPILOT_METRICS__TOKEN_SECRET"] = data.token_secret
-        yield Services(data, running)
+        urls = create_queues(emulated.sqs, stack.queues)
+        environment = {
+            **running.environment,
+            **emulated.environment,
+            **urls,
+            "COPILOT_METRICS__FETCH_QUEUE_URL": urls["FetchQueue"],
+            "COPILOT_METRICS__DISPATCH_FUNCTION": "DispatchFetches",
+        }
+        if own_secret is None:
+            # Kept as in AWS, so that it can be changed in the same way.
+            emulated.keep_secret(PARAMETER, data.token_secret)
+            environment["COPILOT_METRICS__TOKEN_SECRET_PARAMETER"] = PARAMETER
+        os.environ.update(environment)
+        with _announced(path / RUNNING, environment):
+            yield Services(data, running)
+
+
+def running_environment(path: Path) -> dict[str, str]:
+    """Return the environment of the local run that uses a data folder. Raises Problem where it can't be read."""
+    try:
+        announced: dict[str, str] = json.loads((path / RUNNING).read_text())
+    except (OSError, ValueError):
+        raise Problem(f"The local run that uses {path} isn't ready yet, or is an older one: try again") from None
+    return announced
+
+
+@contextmanager
+def _announced(file: Path, environment: Mapping[str, str]) -> Iterator[None]:
+    """Tell other commands of this user how to reach what runs, until the block ends."""
+    new = file.with_suffix(".new")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as opened:
+        json.dump(dict(environment), opened)
+    new.replace(file)
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
 
 
 def listen(port: int) -> socket.socket:

@@ -76,13 +76,13 @@ def token_secrets(settings: Settings) -> TokenSecrets:
     SSM doesn't answer.
     """
     if settings.token_secret is not None:
-        return TokenSecrets(_parsed(settings.token_secret, source="its value"))
+        return TokenSecrets(parsed_secrets(settings.token_secret, source="its value"))
     name = settings.token_secret_parameter
     if name is None:
         raise SecretNotConfigured(f"{VARIABLE} not configured: {HOW_TO_MAKE_ONE}")
 
     def read(max_age: int = MAX_AGE_SECONDS) -> tuple[TokenSecret, ...]:
-        return _parsed(_parameter(name).value(max_age), source=f"the value of the SSM parameter {name}")
+        return parsed_secrets(_parameter(name).value(max_age), source=f"the value of the SSM parameter {name}")
 
     return TokenSecrets(read(), reread=lambda: read(MAX_AGE_OF_UNKNOWN_SECONDS))
 
@@ -101,7 +101,8 @@ def check_secret(settings: Settings) -> None:
         token_secrets(settings)
 
 
-def _parsed(text: str, *, source: str) -> tuple[TokenSecret, ...]:
+def parsed_secrets(text: str, *, source: str) -> tuple[TokenSecret, ...]:
+    """Return the secrets in a text, which an error calls ``source``. Raises SecretNotConfigured."""
     secrets = text.replace(",", " ").split()
     if not secrets or not all(re.fullmatch(r"[0-9A-Fa-f]{64}", secret) for secret in secrets):
         raise SecretNotConfigured(

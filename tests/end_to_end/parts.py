@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import boto3
-
 from copilot_metrics.schemas import GitHubUser
 from copilot_metrics.secret import TokenSecret, TokenSecrets
 from copilot_metrics.tables import AccountTable, MetricsTable
 from copilot_metrics.vault import TokenVault
+from infra.local.aws import aws, create_queues
 from infra.local.database import database
-from infra.local.queue import queues
 from infra.stack import ROOT, Stack
 from tests.end_to_end.running import user_environment
 
@@ -153,26 +151,19 @@ def parts(folder: Path, github_url: str) -> Iterator[Parts]:
     (folder / "database").mkdir(parents=True)
     with (
         database(folder / "database", KEY, STACK) as running,
-        queues(STACK.queues, KEY, running.environment) as queue_environment,
+        aws(KEY, running.environment) as emulated,
     ):
+        urls = create_queues(emulated.sqs, STACK.queues)
         environment = {
             **user_environment(),
             **running.environment,
-            **queue_environment,
+            **emulated.environment,
+            **urls,
             "PLUGINS_ENABLED": "copilot_metrics",
             "COPILOT_METRICS__TOKEN_SECRET": SECRET.key.hex(),
             "COPILOT_METRICS__GITHUB_API_URL": github_url,
-            "COPILOT_METRICS__FETCH_QUEUE_URL": queue_environment["FetchQueue"],
+            "COPILOT_METRICS__FETCH_QUEUE_URL": urls["FetchQueue"],
             "POWERTOOLS_METRICS_DISABLED": "true",
             "POWERTOOLS_LOG_LEVEL": os.environ.get("POWERTOOLS_LOG_LEVEL", "ERROR"),
         }
-        sqs = boto3.client(
-            "sqs",
-            endpoint_url=queue_environment["AWS_ENDPOINT_URL_SQS"],
-            region_name=running.environment["AWS_DEFAULT_REGION"],
-            aws_access_key_id=KEY,
-            aws_secret_access_key="unused",
-        )
-        yield Parts(
-            running.client(), sqs, queue_environment["FetchQueue"], queue_environment["FailedFetchQueue"], environment
-        )
+        yield Parts(running.client(), emulated.sqs, urls["FetchQueue"], urls["FailedFetchQueue"], environment)

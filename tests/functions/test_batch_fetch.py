@@ -16,7 +16,7 @@ from moto.sqs.models import sqs_backends
 
 from copilot_metrics import continuation, dispatch
 from copilot_metrics.queue import FetchQueue
-from infra.local import queue as local_queue
+from infra.local.aws import create_queues
 from infra.local.lambdas import Context, load
 from tests.conftest import STACK, Invoke, github_user
 from tests.functions.conftest import CANARY, ImportAccount
@@ -74,7 +74,7 @@ class Queue:
 def queue(tables: "DynamoDBClient", environment: pytest.MonkeyPatch) -> Queue:
     """The template's queue, empty."""
     assert tables is not None
-    urls = local_queue.create(boto3.client("sqs", region_name="eu-central-1"), STACK.queues)
+    urls = create_queues(boto3.client("sqs", region_name="eu-central-1"), STACK.queues)
     environment.setenv("COPILOT_METRICS__FETCH_QUEUE_URL", urls["FetchQueue"])
     # moto's transactions lose writes where threads use them; the end-to-end tests fetch concurrently.
     environment.setenv("COPILOT_METRICS__FETCH_CONCURRENCY", "1")

@@ -87,6 +87,21 @@ class AccountTable:
                 return account_id
         raise AssertionError  # attempts() raises before it ends
 
+    def replace_token(self, stored: StoredToken, sealed: SealedToken) -> bool:
+        """Store an account's token as it is sealed anew; False where another was imported, or the account removed."""
+        replaced = update_if(
+            self._client,
+            TableName=self._name,
+            Key={"id": number(stored.account_id)},
+            UpdateExpression="SET " + ", ".join(f"{name} = :{name}" for name in _token_fields(sealed)),
+            ConditionExpression="token_nonce = :before",
+            ExpressionAttributeValues={
+                ":before": _base64(stored.sealed.nonce),
+                **{f":{name}": value for name, value in _token_fields(sealed).items()},
+            },
+        )
+        return replaced is not None
+
     def set_paused(self, account_id: int, *, paused: bool) -> None:
         """Take an account off the schedule, or put it back where it was. Raises AccountNotFound."""
         known, refused = "attribute_exists(kind)", "fetch_status = :invalid"
@@ -293,11 +308,7 @@ class AccountTable:
             "github_user_id": number(user.id),
             "node_id": string(user.node_id),
             "avatar_url": string(user.avatar_url),
-            "token_ciphertext": _base64(sealed.ciphertext),
-            "token_nonce": _base64(sealed.nonce),
-            "token_salt": _base64(sealed.salt),
-            "token_kdf": string(sealed.kdf),
-            "token_key_id": string(sealed.key_id),
+            **_token_fields(sealed),
             "updated_at": now,
         }
         assignments = ", ".join(f"{name} = :{name}" for name in fields)
@@ -333,6 +344,16 @@ class AccountTable:
                 }
             },
         )
+
+
+def _token_fields(sealed: SealedToken) -> dict[str, dict[str, str]]:
+    return {
+        "token_ciphertext": _base64(sealed.ciphertext),
+        "token_nonce": _base64(sealed.nonce),
+        "token_salt": _base64(sealed.salt),
+        "token_kdf": string(sealed.kdf),
+        "token_key_id": string(sealed.key_id),
+    }
 
 
 def _stored_token(account_id: int, item: DynamoItem) -> StoredToken:

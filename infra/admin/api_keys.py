@@ -1,0 +1,74 @@
+"""API keys: make one, list them, revoke one."""
+
+import argparse
+import sys
+from datetime import UTC, datetime, timedelta
+
+from rich.console import Console
+from rich.table import Table
+
+from copilot_metrics.keys import digest, new_key
+from copilot_metrics.models import ApiKey, Scope, timestamp
+from copilot_metrics.tables import api_key_table
+from infra.admin.target import command, options, target
+from infra.local.problem import Problem
+
+MAX_NAME = 100
+
+
+def make(console: Console, name: str, scope: Scope, days: int | None) -> None:
+    """Make a key and print it, this once. Raises Problem for a name that isn't one."""
+    if not name.isprintable() or not 1 <= len(name.strip()) <= MAX_NAME:
+        raise Problem("Say who or what the key is for: NAME=... (up to 100 characters)")
+    now = datetime.now(UTC)
+    expires_at = None if days is None else timestamp(now + timedelta(days=days))
+    key, key_id = new_key()
+    api_key_table().add(ApiKey(key_id, name.strip(), scope, timestamp(now), expires_at), digest(key))
+    console.print("It is shown this once; send it as [bold]Authorization: Bearer[/bold] with each request.")
+    # For scripts: the key alone on standard output's last line.
+    print(key)
+
+
+def show(console: Console) -> None:
+    """Print what is known of all keys, newest first."""
+    table = Table("id", "for", "scope", "made", "last used", "state")
+    now = timestamp()
+    for key in sorted(api_key_table().all(), key=lambda key: key.created_at, reverse=True):
+        state = "good"
+        if key.expires_at is not None:
+            state = f"{'expired' if key.expires_at <= now else 'good until'} {key.expires_at}"
+        if key.revoked_at is not None:
+            state = f"revoked {key.revoked_at}"
+        table.add_row(key.id, key.name, key.scope, key.created_at, key.last_used_at or "never", state)
+    console.print(table)
+
+
+def main() -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(prog="make api-key", description=__doc__)
+    options(parser)
+    actions = parser.add_subparsers(dest="action", required=True)
+    making = actions.add_parser("make")
+    making.add_argument("--name", default="", help="who or what it is for (NAME=...)")
+    making.add_argument("--scope", choices=list(Scope), type=Scope, required=True, help="read or write (SCOPE=...)")
+    making.add_argument("--days", type=int, help="for how long it is good (DAYS=...); without, until it is revoked")
+    actions.add_parser("list")
+    actions.add_parser("revoke").add_argument("--id", required=True, help="the key's id (ID=...)")
+    arguments = parser.parse_args()
+
+    def run(console: Console) -> bool:
+        with target(arguments.stack, arguments.data):
+            if arguments.action == "make":
+                make(console, arguments.name, arguments.scope, arguments.days)
+            elif arguments.action == "revoke":
+                api_key_table().revoke(arguments.id)
+                console.print(f"Revoked {arguments.id}: within a minute it opens nothing any more.")
+            else:
+                show(console)
+        return True
+
+    return command("make api-key", run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

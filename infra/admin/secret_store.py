@@ -1,0 +1,59 @@
+"""Where the token secrets are kept: an SSM parameter, and for a local run also a file."""
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+
+from infra.local.problem import Problem
+
+if TYPE_CHECKING:
+    from mypy_boto3_ssm import SSMClient
+
+
+class SecretStore:
+    """The secrets that functions read, newest first."""
+
+    def __init__(self, parameter: str | None, file: Path | None = None) -> None:
+        """Take the parameter's name, and the file that a local run keeps beside its data."""
+        self._parameter = parameter
+        self._file = file
+
+    def read(self) -> tuple[str, ...]:
+        """Return the secrets. Raises Problem where they come from the environment."""
+        return tuple(self._described()["Value"].replace(",", " ").split())
+
+    def write(self, secrets: Sequence[str]) -> None:
+        """Replace the secrets. Whoever seals under a new one must find it again, so the file is written first."""
+        value = ",".join(secrets)
+        if self._file is not None:
+            new = self._file.with_suffix(".new")
+            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as opened:
+                opened.write(value + "\n")
+                opened.flush()
+                os.fsync(opened.fileno())
+            new.replace(self._file)
+        ssm, name = self._ssm(), str(self._parameter)
+        [known] = ssm.describe_parameters(ParameterFilters=[{"Key": "Name", "Values": [name]}])["Parameters"]
+        # Else AWS would take its own key again.
+        key: Any = {"KeyId": known["KeyId"]} if "KeyId" in known else {}
+        ssm.put_parameter(Name=name, Value=value, Type="SecureString", Overwrite=True, **key)
+
+    def age(self) -> float:
+        """Return for how many seconds functions may have known the secrets as they are."""
+        changed: datetime = self._described()["LastModifiedDate"]
+        return (datetime.now(UTC) - changed).total_seconds()
+
+    def _described(self) -> dict[str, Any]:
+        if self._parameter is None:
+            raise Problem(
+                "The secret comes from COPILOT_METRICS__TOKEN_SECRET: put a new one before it there, with a comma "
+                "between, or unset it so that the data folder's own is used"
+            )
+        return dict(self._ssm().get_parameter(Name=self._parameter, WithDecryption=True)["Parameter"])
+
+    def _ssm(self) -> "SSMClient":
+        return boto3.client("ssm")
