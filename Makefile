@@ -47,7 +47,7 @@ rotate-secret: .venv/ready ## seal all tokens under a new secret (then FINISH=1;
 	@.venv/bin/python -m infra.admin.rotate_secret $(TARGET) $(if $(FINISH),--finish)
 
 test: .venv/ready ## run all tests
-	@.venv/bin/pytest
+	@.venv/bin/pytest --numprocesses auto --dist worksteal
 
 check: .venv/ready ## lint, types, import rules and locks
 	@.venv/bin/ruff format --check .

@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 from infra.local.data import DataFolder
 from infra.local.events import SCHEDULE_OFF, period
-from infra.local.services import PREFIX, command, keys_needed, listen, services
+from infra.local.server import keys_needed
+from infra.local.services import PREFIX, command, listen, services
 from infra.local.supervisor import Supervisor
 from infra.stack import ROOT
 

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -24,7 +24,7 @@ from copilot_metrics.dynamodb import dynamodb
 from copilot_metrics.queue import fetch_queue
 from infra.local.events import Events, invoke, say
 from infra.local.lambdas import Context, Handler, load
-from infra.local.services import keys_needed
+from infra.local.problem import Problem
 from infra.stack import Function, Route, Stack
 
 MAX_BODY_BYTES: Final = 6 * 1024 * 1024
@@ -152,6 +152,14 @@ class LocalApi:
         except Exception as error:  # noqa: BLE001  # whatever a function raises is API Gateway's 500
             print(f"{route.function.name} raised {type(error).__name__}", file=sys.stderr)
             return _message(500, "Internal Server Error")
+
+
+def keys_needed(environment: Mapping[str, str]) -> bool:
+    """Tell whether ``AUTH`` turns API keys on. Raises Problem for anything but on and off."""
+    value = environment.get("AUTH", "off")
+    if value not in {"on", "off"}:
+        raise Problem("AUTH must be on (API keys are needed) or off")
+    return value == "on"
 
 
 def create_app() -> LocalApi:

@@ -70,14 +70,6 @@ def command(program: str, description: str, run: Callable[[int, Path], None]) ->
     return 0
 
 
-def keys_needed(environment: Mapping[str, str]) -> bool:
-    """Tell whether ``AUTH`` turns API keys on. Raises Problem for anything but on and off."""
-    value = environment.get("AUTH", "off")
-    if value not in {"on", "off"}:
-        raise Problem("AUTH must be on (API keys are needed) or off")
-    return value == "on"
-
-
 def variables(file: Path) -> dict[str, str]:
     """Read a file of lines ``NAME=value``; there may be none. Raises Problem, which doesn't show what a line says."""
     if not file.exists():
