@@ -9,6 +9,8 @@ BYTECODE_PYTHON ?= 3.13
 export ARCHITECTURE BYTECODE_PYTHON
 
 UV_VERSION := 0.13.9
+CHECKOV_VERSION := 3.3.30
+PIP_AUDIT_VERSION := 2.10.1
 PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { command -v $$p; break; }; done)
 UV := .tools/uv/bin/uv
@@ -20,7 +22,7 @@ SAM := $(CURDIR)/.tools/sam/bin/sam
 # What an administrator's command is for: a deployed stack, or a local run's data folder.
 TARGET = --stack '$(STACK)' --data '$(or $(DATA_DIR),.local)'
 
-.PHONY: help run fetch-all api-key api-keys revoke-api-key rotate-secret test check format lock build validate sam-local deploy-dev deploy-prod clean
+.PHONY: help run fetch-all api-key api-keys revoke-api-key rotate-secret test check format lock build validate scan sam-local deploy-dev deploy-prod clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -75,6 +77,10 @@ build: $(SAM) ## build the functions and their layer for Lambda (ARCHITECTURE=x8
 validate: $(SAM) ## check template.yaml with both of SAM CLI's validators
 	@$(SAM) validate --region us-east-1
 	@$(SAM) validate --lint --region us-east-1
+
+scan: $(UV) ## look for weaknesses: checkov on template.yaml, pip-audit on the layer's packages (both need the internet)
+	@$(UV) tool run --quiet checkov@$(CHECKOV_VERSION) --config-file infra/checkov.yaml
+	@$(UV) tool run --quiet pip-audit@$(PIP_AUDIT_VERSION) --disable-pip --require-hashes -r shared/requirements.txt
 
 sam-local: .venv/ready build ## serve the built functions in Docker containers, with the local database (PORT=..., DATA_DIR=...)
 	@SAM="$(SAM)" .venv/bin/python -m infra.local.sam --port '$(PORT)' --data '$(or $(DATA_DIR),.local)'
