@@ -42,7 +42,7 @@ CACHES = (
 @pytest.fixture(autouse=True)
 def _no_network(request: pytest.FixtureRequest) -> Iterator[None]:
     """Unit tests have no network; tests on real parts have loopback."""
-    if "end_to_end" in request.path.parts or "infra" in request.path.parts:
+    if {"black_box", "end_to_end", "infra"} & set(request.path.parts):
         yield
         return
     pytest_socket.disable_socket(allow_unix_socket=True)

@@ -23,7 +23,7 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 @dataclass(frozen=True)
 class Aws:
-    """SQS and SSM on loopback.
+    """SQS and SSM on this machine.
 
     What they hold is in memory, and gone with this run: messages are due again when the schedule comes round.
     """
@@ -64,11 +64,11 @@ def create_queues(client: "SQSClient", declared: Iterable[Queue]) -> dict[str, s
 
 
 @contextmanager
-def aws(access_key_id: str, environment: Mapping[str, str]) -> Iterator[Aws]:
-    """Serve SQS and SSM on loopback until the block ends, to those who know the access key id."""
+def aws(access_key_id: str, environment: Mapping[str, str], host: str = "127.0.0.1") -> Iterator[Aws]:
+    """Serve SQS and SSM until the block ends, on loopback by default, to those who know the access key id."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     application = _for_those_who_know(access_key_id, DomainDispatcherApplication(create_backend_app))
-    server = make_server("127.0.0.1", 0, application, threaded=True)
+    server = make_server(host, 0, application, threaded=True)
     thread = threading.Thread(target=server.serve_forever, name="aws", daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{server.server_port}"

@@ -88,8 +88,11 @@ def variables(file: Path) -> dict[str, str]:
 
 
 @contextmanager
-def services(path: Path) -> Iterator[Services]:
-    """Keep the database running, and this process's environment set for it, until the block ends. Raises Problem."""
+def services(path: Path, host: str = "127.0.0.1") -> Iterator[Services]:
+    """Keep the database running, and this process's environment set for it, until the block ends. Raises Problem.
+
+    What else there is of AWS listens on ``host``; the database, which can't be told, on all addresses.
+    """
     clear_aws_environment()
     for name in DECLARED_BY_TEMPLATE:
         os.environ.pop(name, None)
@@ -101,7 +104,7 @@ def services(path: Path) -> Iterator[Services]:
     with (
         data_folder(path, own_secret) as data,
         database(data.database, data.database_key, stack) as running,
-        aws(data.database_key, running.environment) as emulated,
+        aws(data.database_key, running.environment, host) as emulated,
     ):
         urls = create_queues(emulated.sqs, stack.queues)
         environment = {

@@ -241,8 +241,11 @@ def _cases() -> dict[str, Case]:
 class GitHubStandIn:
     """The stand-in, in a thread of its own while it is entered."""
 
-    def __init__(self, *, port: int = 0, latency: float = 0.0, elsewhere: str = "http://127.0.0.1:9") -> None:
-        """Take the port (any free one by default), each answer's delay in seconds, and where redirects lead."""
+    def __init__(
+        self, *, port: int = 0, host: str = "127.0.0.1", latency: float = 0.0, elsewhere: str = "http://127.0.0.1:9"
+    ) -> None:
+        """Take the address (any free port by default), each answer's delay in seconds, and where redirects lead."""
+        self._host = host
         self.port = port
         self.latency = latency
         self.elsewhere = elsewhere
@@ -272,7 +275,7 @@ class GitHubStandIn:
         self._loop.close()
 
     async def _start(self) -> asyncio.Server:
-        server = await asyncio.start_server(self._connected, "127.0.0.1", self.port, backlog=1024)
+        server = await asyncio.start_server(self._connected, self._host, self.port, backlog=1024)
         self.port = server.sockets[0].getsockname()[1]
         return server
 
