@@ -18,11 +18,12 @@ UV := .tools/uv/bin/uv
 LACKING := $(shell java -version >/dev/null 2>&1 || echo --group java) \
 	$(shell command -v npm >/dev/null 2>&1 || echo --group node)
 SAM := $(CURDIR)/.tools/sam/bin/sam
+MINISTACK := $(CURDIR)/.tools/ministack/bin/python
 
 # What an administrator's command is for: a deployed stack, or a local run's data folder.
 TARGET = --stack '$(STACK)' --data '$(or $(DATA_DIR),.local)'
 
-.PHONY: help run fetch-all api-key api-keys revoke-api-key rotate-secret test check format lock build validate scan sam-local deploy-dev deploy-prod clean
+.PHONY: help run fetch-all api-key api-keys revoke-api-key rotate-secret test test-sam test-stack test-deployed check format lock build validate scan sam-local deploy-dev deploy-prod clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -50,6 +51,19 @@ rotate-secret: .venv/ready ## seal all tokens under a new secret (then FINISH=1;
 
 test: .venv/ready ## run all tests
 	@.venv/bin/pytest --numprocesses auto --dist worksteal
+
+test-sam: .venv/ready build ## run the black-box tests against SAM CLI's containers (needs Docker)
+	@TARGET=sam .venv/bin/pytest tests/black_box
+
+test-stack: .venv/ready $(SAM) $(MINISTACK) ## deploy to a stand-in for AWS, and run the black-box tests there
+	@UV=$(CURDIR)/$(UV) LAYER_PYTHON="$$($(MINISTACK) -c 'import sys; print("%d.%d" % sys.version_info[:2])')" \
+		$(SAM) build --no-cached --build-dir .aws-sam/stack >.aws-sam/stack.log 2>&1 || { cat .aws-sam/stack.log; exit 1; }
+	@TARGET=stack .venv/bin/pytest tests/black_box
+
+test-deployed: export KEY := $(KEY)
+test-deployed: export READ_KEY := $(READ_KEY)
+test-deployed: .venv/ready ## run the black-box tests against a deployed service (URL=..., KEY=...; optional READ_KEY=...)
+	@TARGET=deployed URL='$(URL)' KEY="$$KEY" READ_KEY="$$READ_KEY" .venv/bin/pytest tests/black_box
 
 check: .venv/ready ## lint, types, import rules and locks
 	@.venv/bin/ruff format --check .
@@ -101,6 +115,10 @@ $(UV):
 $(SAM): infra/sam/pyproject.toml infra/sam/uv.lock $(UV)
 	@echo 'Installing SAM CLI ...'
 	@UV_PROJECT_ENVIRONMENT=$(CURDIR)/.tools/sam $(UV) sync --project infra/sam --locked --quiet --python '$(PYTHON)'
+	@touch $@
+
+$(MINISTACK): infra/ministack/pyproject.toml infra/ministack/uv.lock $(UV)
+	@UV_PROJECT_ENVIRONMENT=$(CURDIR)/.tools/ministack $(UV) sync --project infra/ministack --locked --quiet --python '$(PYTHON)'
 	@touch $@
 
 .venv/ready: pyproject.toml uv.lock $(UV)

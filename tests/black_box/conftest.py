@@ -7,16 +7,35 @@ import httpx
 import pytest
 
 from tests.black_box import targets
+from tests.black_box.stack import Stack, stack
 from tests.black_box.targets import Target
+
+NAME = os.environ.get("TARGET", "local")
 
 
 @pytest.fixture(scope="session")
-def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    start = {"local": targets.local, "sam": targets.sam, "deployed": targets.deployed}
-    with start[os.environ.get("TARGET", "local")](tmp_path_factory.mktemp("target")) as running:
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with stack(tmp_path_factory.mktemp("stack")) as running:
         yield running
-        for client in running.clients:
+
+
+@pytest.fixture(scope="session")
+def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    if NAME == "stack":
+        yield _closed_at_end(request, request.getfixturevalue("deployed").target)
+        return
+    start = {"local": targets.local, "sam": targets.sam, "deployed": targets.deployed}[NAME]
+    with start(tmp_path_factory.mktemp("target")) as running:
+        yield _closed_at_end(request, running)
+
+
+def _closed_at_end(request: pytest.FixtureRequest, target: Target) -> Target:
+    def close() -> None:
+        for client in target.clients:
             client.close()
+
+    request.addfinalizer(close)
+    return target
 
 
 @pytest.fixture(scope="session")
@@ -26,10 +45,10 @@ def client(target: Target) -> httpx.Client:
 
 
 @pytest.fixture(autouse=True)
-def _applicable(request: pytest.FixtureRequest, target: Target) -> None:
+def _applicable(request: pytest.FixtureRequest) -> None:
     """Skip what a target can't show, with the reason that the test gives."""
-    for marker in request.node.iter_markers("not_on"):
-        if target.name in marker.args:
+    for marker in request.node.iter_markers():
+        if (marker.name == "not_on" and NAME in marker.args) or (marker.name == "only_on" and NAME not in marker.args):
             pytest.skip(marker.kwargs["reason"])
-    if request.node.get_closest_marker("invented_github") and target.github is None:
+    if request.node.get_closest_marker("invented_github") and NAME == "deployed":
         pytest.skip("it needs a GitHub that answers as a token says")

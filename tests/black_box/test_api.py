@@ -23,7 +23,9 @@ ENDPOINTS = [
     ("GET", "/metrics"),
 ]
 invented_github = pytest.mark.invented_github
-concurrent = pytest.mark.not_on("sam", reason="SAM CLI starts a container for each call at once; this machine can't")
+concurrent = pytest.mark.not_on(
+    "sam", "stack", reason="each call at once starts a container or process of its own there"
+)
 
 
 def assert_problem(answer: httpx.Response, status: int, code: str) -> None:
@@ -154,6 +156,11 @@ def test_an_account_is_imported_fetched_read_paused_and_removed(client: httpx.Cl
     assert client.delete(f"/accounts/{account_id}").status_code == 204
     for path in (f"/accounts/{account_id}", f"/metrics/{account_id}"):
         assert_problem(client.get(path), 404, "account_not_found")
+
+
+def test_all_accounts_are_queued(client: httpx.Client) -> None:
+    answer = client.post("/metrics/fetch")
+    assert (answer.status_code, set(answer.json())) == (202, {"queued", "due", "complete"}), answer.text
 
 
 @invented_github
