@@ -53,17 +53,17 @@ test: .venv/ready ## run all tests
 	@.venv/bin/pytest --numprocesses auto --dist worksteal
 
 test-sam: .venv/ready build ## run the black-box tests against SAM CLI's containers (needs Docker)
-	@TARGET=sam .venv/bin/pytest tests/black_box
+	@TARGET=sam .venv/bin/pytest -rs tests/black_box
 
 test-stack: .venv/ready $(SAM) $(MINISTACK) ## deploy to a stand-in for AWS, and run the black-box tests there
 	@UV=$(CURDIR)/$(UV) LAYER_PYTHON="$$($(MINISTACK) -c 'import sys; print("%d.%d" % sys.version_info[:2])')" \
 		$(SAM) build --no-cached --build-dir .aws-sam/stack >.aws-sam/stack.log 2>&1 || { cat .aws-sam/stack.log; exit 1; }
-	@TARGET=stack .venv/bin/pytest tests/black_box
+	@TARGET=stack .venv/bin/pytest -rs tests/black_box
 
 test-deployed: export KEY := $(KEY)
 test-deployed: export READ_KEY := $(READ_KEY)
 test-deployed: .venv/ready ## run the black-box tests against a deployed service (URL=..., KEY=...; optional READ_KEY=...)
-	@TARGET=deployed URL='$(URL)' KEY="$$KEY" READ_KEY="$$READ_KEY" .venv/bin/pytest tests/black_box
+	@TARGET=deployed URL='$(URL)' KEY="$$KEY" READ_KEY="$$READ_KEY" .venv/bin/pytest -rs tests/black_box
 
 check: .venv/ready ## lint, types, import rules and locks
 	@.venv/bin/ruff format --check .
