@@ -11,6 +11,7 @@ export ARCHITECTURE BYTECODE_PYTHON
 UV_VERSION := 0.13.9
 CHECKOV_VERSION := 3.3.30
 PIP_AUDIT_VERSION := 2.10.1
+SCHEMATHESIS_VERSION := 4.32.5
 PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { command -v $$p; break; }; done)
 UV := .tools/uv/bin/uv
@@ -23,7 +24,7 @@ MINISTACK := $(CURDIR)/.tools/ministack/bin/python
 # What an administrator's command is for: a deployed stack, or a local run's data folder.
 TARGET = --stack '$(STACK)' --data '$(or $(DATA_DIR),.local)'
 
-.PHONY: help run fetch-all api-key api-keys revoke-api-key rotate-secret test test-sam test-stack test-deployed check format lock build validate scan sam-local deploy-dev deploy-prod clean
+.PHONY: help run fetch-all api-key api-keys revoke-api-key rotate-secret test test-sam test-stack test-deployed fuzz check format openapi lock build validate scan sam-local deploy-dev deploy-prod clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -60,6 +61,9 @@ test-stack: .venv/ready $(SAM) $(MINISTACK) ## deploy to a stand-in for AWS, and
 		$(SAM) build --no-cached --build-dir .aws-sam/stack >.aws-sam/stack.log 2>&1 || { cat .aws-sam/stack.log; exit 1; }
 	@TARGET=stack .venv/bin/pytest -rs tests/black_box
 
+fuzz: .venv/ready ## let schemathesis make requests from docs/openapi.json (EXAMPLES=100 for each operation)
+	@EXAMPLES='$(EXAMPLES)' .venv/bin/python -m tests.fuzz $(CURDIR)/$(UV) tool run --quiet schemathesis@$(SCHEMATHESIS_VERSION)
+
 test-deployed: export KEY := $(KEY)
 test-deployed: export READ_KEY := $(READ_KEY)
 test-deployed: .venv/ready ## run the black-box tests against a deployed service (URL=..., KEY=...; optional READ_KEY=...)
@@ -77,6 +81,9 @@ check: .venv/ready ## lint, types, import rules and locks
 format: .venv/ready ## fix what can be fixed
 	@.venv/bin/ruff check --fix .
 	@.venv/bin/ruff format .
+
+openapi: .venv/ready ## write the API's description to docs/openapi.json
+	@.venv/bin/python -m infra.openapi
 
 lock: $(UV) ## take newer packages into the locks
 	@$(UV) lock --upgrade && $(UV) lock --upgrade --project infra/sam

@@ -7,9 +7,17 @@ import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, WithJsonSchema
 
 PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
+SECRET_TEXT = {"type": "string", "format": "password", "writeOnly": True}
+TOKEN_SCHEMA = {**SECRET_TEXT, "minLength": 1, "maxLength": 1024, "pattern": "^[!-~]+$"}
+PROXY_SCHEMA = {
+    "anyOf": [
+        {**SECRET_TEXT, "maxLength": 2048, "pattern": f"^({'|'.join(PROXY_SCHEMES)})://[!-~]+$"},
+        {"type": "null"},
+    ]
+}
 
 
 def _usable_token(token: SecretStr) -> SecretStr:
@@ -47,9 +55,9 @@ class ImportRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
 
-    token: Annotated[SecretStr, AfterValidator(_usable_token)]
+    token: Annotated[SecretStr, AfterValidator(_usable_token), WithJsonSchema(TOKEN_SCHEMA)]
     """A GitHub access token of the account to import."""
-    proxy: Annotated[SecretStr | None, AfterValidator(_usable_proxy)] = None
+    proxy: Annotated[SecretStr | None, AfterValidator(_usable_proxy), WithJsonSchema(PROXY_SCHEMA)] = None
     """A proxy for this one call to GitHub; secret, as it may carry credentials."""
 
 
