@@ -80,11 +80,11 @@ def rotate(store: SecretStore, console: Console, *, finish: bool) -> bool:
         console.print("There is only one secret: nothing to finish.")
         return True
     if len(known) == 1:
-        known = (secrets.token_hex(32), *known)
-        store.write(known)
+        store.replace(known, (secrets.token_hex(32), *known))
         console.print("Made a new secret, and put it before the old one.")
-    known_secrets = TokenSecrets(parsed_secrets(",".join(known), source="what is kept"))
     _wait(console, MAX_AGE_OF_UNKNOWN_SECONDS + 1 - store.age(), "running functions can find the new secret")
+    known = store.read()  # whatever another command has done meanwhile
+    known_secrets = TokenSecrets(parsed_secrets(",".join(known), source="what is kept"))
     rotation = Rotation(account_table(), known_secrets)
     if finish:
         _wait(console, MAX_AGE_SECONDS + LONGEST_CALL_SECONDS - store.age(), "nobody seals under the old secret")
@@ -103,7 +103,7 @@ def rotate(store: SecretStore, console: Console, *, finish: bool) -> bool:
             "FINISH=1. Backups from before still need the older ones."
         )
         return True
-    store.write(known[:1])
+    store.replace(known, known[:1])
     console.print(f"Only {newest} is left.")
     return True
 

@@ -1,7 +1,9 @@
 """Where the token secrets are kept: an SSM parameter, and for a local run also a file."""
 
+import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +26,33 @@ class SecretStore:
 
     def read(self) -> tuple[str, ...]:
         """Return the secrets. Raises Problem where they come from the environment."""
-        return tuple(self._described()["Value"].replace(",", " ").split())
+        return self._split(self._described())
 
-    def write(self, secrets: Sequence[str]) -> None:
-        """Replace the secrets. Whoever seals under a new one must find it again, so the file is written first."""
+    def replace(self, known: Sequence[str], secrets: Sequence[str]) -> None:
+        """Write other secrets in place of those that are known.
+
+        A secret that nobody keeps makes tokens unreadable. So the file is written first, and what another has written
+        at the same moment is kept, too. Raises Problem where the known ones are others by now.
+        """
+        described = self._described()
+        if self._split(described) != tuple(known):
+            raise Problem("The secrets were changed meanwhile: run it again")
+        version = described["Version"]
+        with self._locked():
+            while True:
+                written = self._write(secrets)
+                between = [self._split(self._described(f":{number}")) for number in range(version + 1, written)]
+                if not between:
+                    return
+                version = written
+                secrets = list(dict.fromkeys([*secrets, *(secret for others in between for secret in others)]))
+
+    def age(self) -> float:
+        """Return for how many seconds functions may have known the secrets as they are."""
+        changed: datetime = self._described()["LastModifiedDate"]
+        return (datetime.now(UTC) - changed).total_seconds()
+
+    def _write(self, secrets: Sequence[str]) -> int:
         value = ",".join(secrets)
         if self._file is not None:
             new = self._file.with_suffix(".new")
@@ -40,20 +65,29 @@ class SecretStore:
         [known] = ssm.describe_parameters(ParameterFilters=[{"Key": "Name", "Values": [name]}])["Parameters"]
         # Else AWS would take its own key again.
         key: Any = {"KeyId": known["KeyId"]} if "KeyId" in known else {}
-        ssm.put_parameter(Name=name, Value=value, Type="SecureString", Overwrite=True, **key)
+        return ssm.put_parameter(Name=name, Value=value, Type="SecureString", Overwrite=True, **key)["Version"]
 
-    def age(self) -> float:
-        """Return for how many seconds functions may have known the secrets as they are."""
-        changed: datetime = self._described()["LastModifiedDate"]
-        return (datetime.now(UTC) - changed).total_seconds()
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep file and parameter of a local run the same, whoever else writes."""
+        if self._file is None:
+            yield
+            return
+        with self._file.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
-    def _described(self) -> dict[str, Any]:
+    def _described(self, version: str = "") -> dict[str, Any]:
         if self._parameter is None:
             raise Problem(
                 "The secret comes from COPILOT_METRICS__TOKEN_SECRET: put a new one before it there, with a comma "
                 "between, or unset it so that the data folder's own is used"
             )
-        return dict(self._ssm().get_parameter(Name=self._parameter, WithDecryption=True)["Parameter"])
+        return dict(self._ssm().get_parameter(Name=self._parameter + version, WithDecryption=True)["Parameter"])
+
+    @staticmethod
+    def _split(described: dict[str, Any]) -> tuple[str, ...]:
+        return tuple(described["Value"].replace(",", " ").split())
 
     def _ssm(self) -> "SSMClient":
         return boto3.client("ssm")

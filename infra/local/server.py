@@ -106,13 +106,19 @@ class LocalApi:
                     if refusal is not None:
                         return refusal
                 return await self._invoke(route, handler, event)
-        return self._invoke_later(scope["path"], body) or _message(404, "Not Found")
+        return self._invoke_later(scope["path"], headers, body) or _message(404, "Not Found")
 
-    def _invoke_later(self, path: str, body: bytes) -> dict[str, Any] | None:
-        """Invoke a function without waiting for it (AWS Lambda API Reference: Invoke); None for other paths."""
+    def _invoke_later(self, path: str, headers: dict[str, str], body: bytes) -> dict[str, Any] | None:
+        """Invoke a function without waiting for it (AWS Lambda API Reference: Invoke); None for other paths.
+
+        Only for this run's own functions, which sign with its access key.
+        """
         invocation = INVOCATION.fullmatch(path)
         if invocation is None or invocation["name"] not in self._functions:
             return None
+        key = os.environ.get("AWS_ACCESS_KEY_ID")
+        if not key or f"Credential={key}/" not in headers.get("authorization", ""):
+            return _message(403, "Missing Authentication Token")
         try:
             event = json.loads(body)
         except ValueError:

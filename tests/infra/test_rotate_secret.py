@@ -182,7 +182,7 @@ def test_a_running_function_opens_what_was_sealed_again(store: SecretStore, monk
 def test_the_parameter_keeps_its_kms_key(store: SecretStore) -> None:
     ssm: SSMClient = store._ssm()
     ssm.put_parameter(Name=NAME, Type="SecureString", Value=OLD, Overwrite=True, KeyId="alias/our-own")
-    store.write(["cd" * 32, OLD])
+    store.replace([OLD], ["cd" * 32, OLD])
     [described] = ssm.describe_parameters()["Parameters"]
     assert (described["KeyId"], store.read()) == ("alias/our-own", ("cd" * 32, OLD))
 
@@ -190,3 +190,28 @@ def test_the_parameter_keeps_its_kms_key(store: SecretStore) -> None:
 def test_a_secret_from_the_environment_is_changed_there() -> None:
     with pytest.raises(Problem, match="put a new one before it there"):
         rotate(SecretStore(None), Console(file=io.StringIO()), finish=False)
+
+
+def test_two_commands_at_once_lose_no_secret(
+    store: SecretStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Both have read the one secret, and each puts a new one before it."""
+    original = SecretStore._write
+    first, second = "11" * 32, "22" * 32
+    raced: list[int] = []
+
+    def overtaken(writing: SecretStore, secrets: list[str]) -> int:
+        if not raced:
+            raced.append(1)
+            original(SecretStore(NAME), [first, OLD])
+        return original(writing, secrets)
+
+    monkeypatch.setattr(SecretStore, "_write", overtaken)
+    store.replace([OLD], [second, OLD])
+    assert store.read() == (second, OLD, first)
+    assert (tmp_path / "token_secret").read_text().strip().split(",") == [second, OLD, first]
+    with pytest.raises(Problem, match="changed meanwhile"):
+        store.replace([OLD], [first, OLD])
+    add(5, "gho_canary", first)
+    assert run(store)[0] is True
+    assert opened(1, second) == "gho_canary"

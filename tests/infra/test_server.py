@@ -243,3 +243,27 @@ def test_an_authorizer_lets_in_by_route_and_adds_to_the_event(closed: LocalApi) 
     assert answer.json()["requestContext"]["authorizer"] == {"lambda": {"key_id": "1"}}
     assert call(closed, "GET", "/things", headers=right).status_code == 403
     assert call(closed, "GET", "/open").status_code == 200
+
+
+def test_only_this_runs_own_functions_can_invoke_one(
+    api: LocalApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen = tmp_path / "seen"
+    (tmp_path / "one" / "handler.py").parent.mkdir()
+    (tmp_path / "one" / "handler.py").write_text(
+        f"import pathlib\ndef handler(event, context): pathlib.Path({str(seen)!r}).write_text(event['after'])\n"
+    )
+    own = LocalApi(Stack(routes=(Route("GET", "/one", Function("Own", tmp_path / "one" / "handler.py")),)))
+    path, signed = "/2015-03-31/functions/Own/invocations", {"authorization": "AWS4 Credential=OWNKEY/20261123/x"}
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "OWNKEY")
+    assert call(own, "POST", path, content=b'{"after": "1"}').status_code == 403
+    assert (
+        call(own, "POST", path, content=b'{"after": "1"}', headers={"authorization": "Bearer OWNKEY"}).status_code
+        == 403
+    )
+    assert call(own, "POST", path, content=b"{", headers=signed).status_code == 400
+    assert call(api, "POST", path, content=b"{}", headers=signed).status_code == 404
+    assert not seen.exists()
+    assert call(own, "POST", path, content=b'{"after": "1"}', headers=signed).status_code == 202
+    own._workers.shutdown()
+    assert seen.read_text() == "1"
