@@ -1,6 +1,7 @@
 """The schedule's progress, kept with the accounts' counter: what is due is dispatched once, whoever asks twice."""
 
 import time
+import uuid
 from typing import TYPE_CHECKING, Final
 
 from copilot_metrics.dynamodb import number, string, update_if
@@ -28,12 +29,15 @@ class DispatchTable:
 
         None means that there is nothing to do: it is done, is being done by another, or a later one has begun.
         """
-        values = {":due": string(due), ":start": number(0), ":lease": _lease()}
+        values = {":due": string(due), ":start": number(0), ":lease": _lease(), ":owner": string(str(uuid.uuid4()))}
         new = update_if(
             self._client,
             **self._key,
-            UpdateExpression="SET dispatch_due = :due, dispatch_after = :start, dispatch_lease = :lease",
-            ConditionExpression="attribute_not_exists(dispatch_due) OR dispatch_due < :due",
+            UpdateExpression=(
+                "SET dispatch_due = :due, dispatch_after = :start, dispatch_lease = :lease, dispatch_owner = :owner"
+            ),
+            # The last is for boto3, which repeats a request whose answer was lost: it must find its own claim.
+            ConditionExpression="attribute_not_exists(dispatch_due) OR dispatch_due < :due OR dispatch_owner = :owner",
             ExpressionAttributeValues=values,
         )
         if new is not None:
