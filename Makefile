@@ -12,6 +12,7 @@ UV_VERSION := 0.13.9
 CHECKOV_VERSION := 3.3.30
 PIP_AUDIT_VERSION := 2.10.1
 SCHEMATHESIS_VERSION := 4.32.5
+LOCUST_VERSION := 2.47.0
 PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { command -v $$p; break; }; done)
 UV := .tools/uv/bin/uv
@@ -24,7 +25,7 @@ MINISTACK := $(CURDIR)/.tools/ministack/bin/python
 # What an administrator's command is for: a deployed stack, or a local run's data folder.
 TARGET = --stack '$(STACK)' --data '$(or $(DATA_DIR),.local)'
 
-.PHONY: help run fetch-all api-key api-keys revoke-api-key rotate-secret test test-sam test-stack test-deployed fuzz check format openapi lock build validate scan sam-local deploy-dev deploy-prod clean
+.PHONY: help run fetch-all api-key api-keys revoke-api-key rotate-secret test test-sam test-stack test-deployed fuzz load check format openapi lock build validate scan sam-local deploy-dev deploy-prod clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -63,6 +64,9 @@ test-stack: .venv/ready $(SAM) $(MINISTACK) ## deploy to a stand-in for AWS, and
 
 fuzz: .venv/ready ## let schemathesis make requests from docs/openapi.json (EXAMPLES=100 for each operation)
 	@EXAMPLES='$(EXAMPLES)' .venv/bin/python -m tests.fuzz $(CURDIR)/$(UV) tool run --quiet schemathesis@$(SCHEMATHESIS_VERSION)
+
+load: .venv/ready ## how the local run bears 1, 8 and 32 clients
+	@.venv/bin/python -m tests.benchmarks.load $(CURDIR)/$(UV) tool run --quiet locust@$(LOCUST_VERSION)
 
 test-deployed: export KEY := $(KEY)
 test-deployed: export READ_KEY := $(READ_KEY)

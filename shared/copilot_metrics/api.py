@@ -4,7 +4,6 @@ API Gateway has done the routing: each function serves one route, and ``endpoint
 """
 
 import base64
-import binascii
 import json
 import re
 import time
@@ -105,7 +104,7 @@ class Request:
         text = self._event.body or ""
         try:
             body = base64.b64decode(text, validate=True) if self._event.is_base64_encoded else text.encode()
-        except (binascii.Error, UnicodeEncodeError):
+        except ValueError:  # neither base64 nor UTF-8
             raise InvalidInput("body", "must be UTF-8") from None  # short
         if len(body) > MAX_BODY_BYTES:
             raise RequestTooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes.")
