@@ -1,6 +1,6 @@
 """``make load``: how the local run bears 1, 8 and 32 clients: latency, errors, and its memory.
 
-After it, nothing may be lost: the newest snapshot of each account is the one with the highest id that was answered.
+The second round of 32 shows whether memory goes on growing. After it, nothing may be lost: the newest snapshot of each account is the one with the highest id that was answered.
 """
 
 import csv
@@ -14,7 +14,7 @@ from infra.stack import ROOT
 from tests.black_box.targets import everything, local
 
 ACCOUNTS = 100
-CLIENTS = (1, 8, 32)
+CLIENTS = (1, 8, 32, 32)
 SECONDS = 40
 
 
