@@ -1,6 +1,6 @@
 """``make load``: how the local run bears 1, 8 and 32 clients: latency, errors, and its memory.
 
-The second round of 32 shows whether memory goes on growing. After it, nothing may be lost: the newest snapshot of each account is the one with the highest id that was answered.
+The second round of 32 shows whether memory goes on growing. Afterwards each account still has its metrics.
 """
 
 import csv
