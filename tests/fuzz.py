@@ -5,10 +5,18 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Final
 
 from infra.openapi import DOCUMENT
 from infra.stack import ROOT
 from tests.black_box.targets import local
+
+LEFT_OUT: Final = (
+    # What a schema can't say: a cursor is one that a list gave, a proxy's address is public. Both are 422.
+    "positive_data_acceptance",
+    # API Gateway answers 404, not 405, to a method that no route has.
+    "unsupported_method",
+)
 
 
 def fuzz(examples: str, *command: str) -> int:
@@ -21,7 +29,7 @@ def fuzz(examples: str, *command: str) -> int:
             [
                 *(*command, "--config-file", str(ROOT / "tests" / "schemathesis.toml"), "run", str(DOCUMENT)),
                 *("--url", target.url, "--header", f"Authorization: Bearer {target.write_key}", "--checks", "all"),
-                *("--max-examples", examples, "--workers", "2"),
+                *("--exclude-checks", ",".join(LEFT_OUT), "--max-examples", examples, "--workers", "2"),
             ],
             cwd=folder,
             check=False,
