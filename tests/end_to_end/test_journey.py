@@ -7,18 +7,6 @@ from pathlib import Path
 from tests.end_to_end.running import LocalRun
 from tests.stand_ins.github import GitHubStandIn
 
-ACCOUNT_FIELDS = {
-    "id",
-    "login",
-    "github_user_id",
-    "node_id",
-    "avatar_url",
-    "created_at",
-    "updated_at",
-    "paused",
-    "last_fetch",
-}
-
 
 def test_what_was_acknowledged_is_still_there_after_a_restart_and_after_a_kill(
     github: GitHubStandIn, tmp_path: Path
@@ -31,7 +19,6 @@ def test_what_was_acknowledged_is_still_there_after_a_restart_and_after_a_kill(
         fetched = [running.fetch_metrics(first), running.fetch_metrics(second), running.fetch_metrics(first)]
         assert (first, second, fetched) == (1, 2, [1, 2, 3])
         account = running.client.get(f"/accounts/{first}")
-        assert set(account.json()) == ACCOUNT_FIELDS
         assert account.json()["last_fetch"]["status"] == "ok"
         assert account.json() | {"created_at": "", "updated_at": "", "last_fetch": {}} == {
             "id": 1,
