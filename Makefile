@@ -40,7 +40,7 @@ fetch-all: .venv/ready ## fetch the metrics of all accounts of the running servi
 		--seconds '$(or $(WAIT),900)'
 
 api-key: .venv/ready ## make an API key (NAME=..., SCOPE=read or write; optional DAYS=..., STACK=...)
-	@.venv/bin/python -m infra.admin.api_keys $(TARGET) make --name '$(NAME)' --scope '$(SCOPE)' $(if $(DAYS),--days '$(DAYS)')
+	@.venv/bin/python -m infra.admin.api_keys $(TARGET) make --name '$(NAME)' --scope '$(SCOPE)' --days='$(DAYS)'
 
 api-keys: .venv/ready ## list the API keys (optional STACK=...)
 	@.venv/bin/python -m infra.admin.api_keys $(TARGET) list

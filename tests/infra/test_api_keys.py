@@ -10,7 +10,7 @@ from rich.console import Console
 from copilot_metrics.keys import digest, id_in
 from copilot_metrics.models import Scope
 from copilot_metrics.tables import api_key_table
-from infra.admin.api_keys import make, show
+from infra.admin.api_keys import main, make, show
 from infra.local.problem import Problem
 
 if TYPE_CHECKING:
@@ -65,3 +65,26 @@ def test_a_key_without_a_name_is_not_made(console: Console, name: str) -> None:
     with pytest.raises(Problem, match="NAME="):
         make(console, name, Scope.READ, None)
     assert list(api_key_table().all()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["make", "--name", "x"], "SCOPE="),
+        (["make", "--name", "x", "--scope", "all"], "SCOPE="),
+        (["make", "--scope", "read"], "NAME="),
+        (["make", "--name", "x", "--scope", "read", "--days=0"], "DAYS"),
+        (["make", "--name", "x", "--scope", "read", "--days=-1"], "DAYS"),
+        (["make", "--name", "x", "--scope", "read", "--days=soon"], "DAYS"),
+        (["revoke"], "ID="),
+    ],
+)
+def test_what_is_missing_is_said_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["api_keys", *arguments])
+    assert main() == 1
+    error = capsys.readouterr().err
+    assert error.startswith("make api-key: ")
+    assert said in error
+    assert len(error.splitlines()) == 1
