@@ -1,15 +1,16 @@
 """The real database behind a bad network: requests that are throttled, and answers that get lost."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.config import Config
 from botocore.exceptions import ReadTimeoutError
 from botocore.httpsession import URLLib3Session
 
-from copilot_metrics.models import SealedToken
+from copilot_metrics.models import SealedToken, timestamp
 from copilot_metrics.schemas import GitHubUser
 from copilot_metrics.tables import AccountTable, DispatchTable, MetricsTable
 from infra.local.database import database
@@ -69,13 +70,12 @@ def lost(request: AWSPreparedRequest) -> AWSResponse:
     raise ReadTimeoutError(endpoint_url=request.url)
 
 
-@pytest.fixture
-def client(tmp_path: Path) -> "Iterator[DynamoDBClient]":
-    import boto3  # noqa: PLC0415  # with botocore's standard retries, as the service has them
-    from botocore.config import Config  # noqa: PLC0415
-
-    (tmp_path / "database").mkdir()
-    with database(tmp_path / "database", KEY, STACK) as running:
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[DynamoDBClient]":
+    """A client with botocore's standard retries, as the service has them."""
+    folder = tmp_path_factory.mktemp("faults") / "database"
+    folder.mkdir()
+    with database(folder, KEY, STACK) as running:
         yield boto3.client(
             "dynamodb",
             endpoint_url=running.environment["AWS_ENDPOINT_URL_DYNAMODB"],
@@ -97,6 +97,7 @@ def test_everything_is_done_once_though_each_first_try_goes_wrong(
     accounts = AccountTable(client, "copilot_github_accounts")
     metrics = MetricsTable(client, "copilot_metrics", "copilot_github_accounts")
     dispatches = DispatchTable(client, "copilot_github_accounts")
+    moment = timestamp()  # later than the test's before
     fault: Any = FirstTry(wrong)  # botocore's stubs know no hooks that answer
     client.meta.events.register("before-send.dynamodb", fault)
 
@@ -107,8 +108,8 @@ def test_everything_is_done_once_though_each_first_try_goes_wrong(
     second = metrics.add(account_id, '{"a": 1}', due=due)
     assert metrics.add(account_id, '{"a": 1}', due=due) is None
     assert metrics.latest(account_id).id == second
-    assert dispatches.begin("2026-11-23T19:00:00.000Z") == 0
-    assert dispatches.begin("2026-11-23T19:00:00.000Z") is None
+    assert dispatches.begin(moment) == 0
+    assert dispatches.begin(moment) is None
     accounts.set_paused(account_id, paused=True)
     assert accounts.get(account_id).paused
     assert fault.count > 10

@@ -47,7 +47,7 @@ def event_of(function: str, parts: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("function", sorted(HANDLERS))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(parts=EVENTS)
 @pytest.mark.usefixtures("tables")
 def test_every_event_has_an_answer(github_api: respx.MockRouter, function: str, parts: dict[str, Any]) -> None:
@@ -61,7 +61,7 @@ def test_every_event_has_an_answer(github_api: respx.MockRouter, function: str, 
         assert set(json.loads(answer["body"])) >= {"detail", "code"}
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(payload=st.dictionaries(st.text(max_size=10), ANY_JSON, max_size=4))
 @pytest.mark.usefixtures("tables")
 def test_every_object_that_github_sends_comes_back_equal(github_api: respx.MockRouter, payload: Any) -> None:
