@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -49,6 +50,9 @@ class SecretStore:
 
     def age(self) -> float:
         """Return for how many seconds functions may have known the secrets as they are."""
+        if self._file is not None and self._file.exists():
+            # The parameter of a local run is as old as the run; whoever runs has the file's secrets.
+            return time.time() - self._file.stat().st_mtime
         changed: datetime = self._described()["LastModifiedDate"]
         return (datetime.now(UTC) - changed).total_seconds()
 
