@@ -3,13 +3,15 @@
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import boto3
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+import moto.sqs.models
+from moto.moto_server.werkzeug_app import create_backend_app
 from werkzeug.serving import make_server
 
 from infra.stack import Queue
@@ -67,7 +69,9 @@ def create_queues(client: "SQSClient", declared: Iterable[Queue]) -> dict[str, s
 def aws(access_key_id: str, environment: Mapping[str, str], host: str = "127.0.0.1") -> Iterator[Aws]:
     """Serve SQS and SSM until the block ends, on loopback by default, to those who know the access key id."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    application = _for_those_who_know(access_key_id, DomainDispatcherApplication(create_backend_app))
+    # For each message that it keeps and each that it takes, moto works out the time by a calendar.
+    moto.sqs.models.unix_time_millis = _milliseconds
+    application = _for_those_who_know(access_key_id, _by_service())
     server = make_server(host, 0, application, threaded=True)
     thread = threading.Thread(target=server.serve_forever, name="aws", daemon=True)
     thread.start()
@@ -89,6 +93,24 @@ def aws(access_key_id: str, environment: Mapping[str, str], host: str = "127.0.0
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _milliseconds(*_moment: object) -> float:
+    return time.time() * 1000
+
+
+def _by_service() -> Application:
+    """Serve each service's requests by its own application; moto's own way to choose takes longer than most answers."""
+    services = {"AmazonSQS": create_backend_app("sqs"), "AmazonSSM": create_backend_app("ssm")}
+
+    def application(environment: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        service = services.get(environment.get("HTTP_X_AMZ_TARGET", "").partition(".")[0])
+        if service is None:
+            start_response("400 Bad Request", [("content-type", "text/plain")])
+            return [b"Neither SQS nor SSM"]
+        return service(environment, start_response)
+
+    return application
 
 
 def _for_those_who_know(access_key_id: str, application: Application) -> Application:

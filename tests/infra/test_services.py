@@ -1,11 +1,13 @@
 """The file .env: read whole, or refused with its line's number."""
 
+import socket
 from pathlib import Path
 
 import pytest
 
 from infra.local.problem import Problem
-from infra.local.services import variables
+from infra.local.services import listen, variables
+from tests.end_to_end.running import free_port
 
 
 def test_each_line_is_a_variable(tmp_path: Path) -> None:
@@ -31,3 +33,9 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(Problem, match="IsADirectoryError"):
         variables(tmp_path / "folder")
+
+
+def test_answers_are_sent_at_once() -> None:
+    """Asyncio turns Nagle's algorithm off only for sockets that say they are TCP."""
+    with listen(free_port()) as listening:
+        assert listening.proto == socket.IPPROTO_TCP
