@@ -17,7 +17,7 @@ import pytest
 import pytest_socket
 import respx
 
-from copilot_metrics import batch, continuation, dynamodb, github, observability, queue, secret, settings
+from copilot_metrics import aws, batch, continuation, dynamodb, github, observability, queue, secret, settings
 from infra.local.lambdas import Context
 from infra.stack import ROOT, Stack
 
@@ -30,6 +30,7 @@ STACK = Stack.from_template()
 # Not the client for DynamoDB: it is expensive to make, and moto answers it whichever test it was made in.
 CACHES = (
     settings.settings,
+    aws._session,
     secret._ssm,
     secret._parameter,
     github.github_client,

@@ -34,6 +34,7 @@ HANDLERS_USE = (
     "tables",
 )
 HEAVY = {"httpx", "httpcore", "argon2", "cryptography", "pydantic"}
+FETCHING = ["fetch_metrics", "process_fetches"]
 
 
 def test_modules_import_only_what_they_may() -> None:
@@ -49,13 +50,32 @@ def test_modules_import_only_what_they_may() -> None:
 
 @pytest.mark.parametrize("function", READING)
 def test_functions_that_only_read_start_without_what_only_others_need(function: str) -> None:
+    loaded = modules_of(function)
+    assert "copilot_metrics.api" in loaded
+    assert not HEAVY & loaded
+
+
+@pytest.mark.parametrize("function", FETCHING)
+def test_functions_that_only_fetch_start_without_pydantic(function: str) -> None:
+    loaded = modules_of(function)
+    assert "httpx" in loaded
+    assert "pydantic" not in loaded
+
+
+@pytest.mark.parametrize("function", [handler.parent.name for handler in HANDLERS])
+def test_no_function_starts_with_boto3(function: str) -> None:
+    loaded = modules_of(function)
+    assert "botocore" in loaded
+    assert not {"boto3", "s3transfer"} & loaded
+
+
+def modules_of(function: str) -> set[str]:
+    """What a fresh process has loaded once it has a function's handler."""
     script = (
         f"import sys, runpy; runpy.run_path({str(ROOT / 'functions' / function / 'handler.py')!r}); print(*sys.modules)"
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    loaded = set(ended.stdout.split())
-    assert "copilot_metrics.api" in loaded
-    assert not HEAVY & loaded
+    return set(ended.stdout.split())
 
 
 @pytest.mark.parametrize("handler", HANDLERS, ids=lambda handler: handler.parent.name)

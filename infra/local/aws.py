@@ -70,7 +70,7 @@ def aws(access_key_id: str, environment: Mapping[str, str], host: str = "127.0.0
     """Serve SQS and SSM until the block ends, on loopback by default, to those who know the access key id."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     # For each message that it keeps and each that it takes, moto works out the time by a calendar.
-    moto.sqs.models.unix_time_millis = _milliseconds
+    moto.sqs.models.unix_time_millis = _milliseconds  # type: ignore[attr-defined,assignment]  # its seam, for want of one
     application = _for_those_who_know(access_key_id, _by_service())
     server = make_server(host, 0, application, threaded=True)
     thread = threading.Thread(target=server.serve_forever, name="aws", daemon=True)

@@ -174,7 +174,7 @@ def create_app() -> LocalApi:
     if parent is not None:
         # A supervisor that was killed can't stop this process, which would keep the port.
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-    # Once and now: boto3 isn't made for a first burst of requests that all make their first client.
+    # Once and now: each of a first burst of requests would make one.
     dynamodb()
     fetch_queue()
     stack = Stack.from_template()

@@ -4,10 +4,9 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from copilot_metrics import aws
 from copilot_metrics.errors import QueueUnavailable
 
 if TYPE_CHECKING:
@@ -27,7 +26,5 @@ def carry_on(function_name: str, event: dict[str, Any]) -> None:
 
 @cache
 def _lambda() -> "LambdaClient":
-    return boto3.client(
-        "lambda",
-        config=Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3}),
-    )
+    made: LambdaClient = aws.client("lambda", read_seconds=5)
+    return made

@@ -5,11 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
-from copilot_metrics import retries
+from copilot_metrics import aws, retries
 from copilot_metrics.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -35,15 +33,8 @@ BUSY: Final = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedT
 @cache
 def dynamodb() -> "DynamoDBClient":
     """Return this process's client, made on first use."""
-    return boto3.client(
-        "dynamodb",
-        config=Config(
-            connect_timeout=2,
-            read_timeout=3,
-            retries={"mode": "standard", "total_max_attempts": 3},
-            max_pool_connections=50,
-        ),
-    )
+    made: DynamoDBClient = aws.client("dynamodb", read_seconds=3, connections=50)
+    return made
 
 
 def call(operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -97,7 +88,7 @@ def delete_if(client: "DynamoDBClient", **arguments: Any) -> bool:  # noqa: ANN4
 def transact(client: "DynamoDBClient", *writes: "TransactWriteItemTypeDef") -> bool:
     """Write all or nothing; False where a condition wasn't met.
 
-    boto3 gives each call a token of its own, so its own retries after a lost answer don't write twice.
+    botocore gives each call a token of its own, so its own retries after a lost answer don't write twice.
     """
     for _ in attempts():
         try:

@@ -16,17 +16,18 @@ from email.utils import parsedate_to_datetime
 from functools import cache
 from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import httpx
-from pydantic import ValidationError
 
 from copilot_metrics import __version__
 from copilot_metrics.errors import GitHubFailed, GitHubTimeout, PayloadTooLarge, ProxyFailed, RateLimited, TokenRefused
 from copilot_metrics.models import MAX_PAYLOAD_BYTES
 from copilot_metrics.network import DeadlineTransport, deadline
 from copilot_metrics.proxies import PUBLIC_ONLY, ProxyRules
-from copilot_metrics.schemas import GitHubUser
+
+if TYPE_CHECKING:
+    from copilot_metrics.schemas import GitHubUser
 
 USER_LIMIT_BYTES = 64 * 1024
 ERROR_LIMIT_BYTES = 16 * 1024
@@ -68,12 +69,16 @@ class GitHubClient:
         self._timeouts = timeouts
         self._client = self._new_client(proxy=None)
 
-    def user(self, token: str, proxy: str | None = None) -> GitHubUser:
+    def user(self, token: str, proxy: str | None = None) -> "GitHubUser":
         """Ask whose token it is, optionally through a proxy that serves this one call.
 
         Raises TokenRefused, RateLimited, GitHubFailed, ProxyFailed or GitHubTimeout, or InvalidInput for a proxy
         where there must be none.
         """
+        from pydantic import ValidationError  # noqa: PLC0415  # functions that only fetch start without pydantic
+
+        from copilot_metrics.schemas import GitHubUser  # noqa: PLC0415  # the same
+
         if proxy is None:
             answer = self._get(self._client, "/user", f"token {token}", USER_LIMIT_BYTES)
         else:

@@ -5,11 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from copilot_metrics import retries
+from copilot_metrics import aws, retries
 from copilot_metrics.errors import QueueUnavailable
 from copilot_metrics.models import FetchRequest
 from copilot_metrics.settings import settings
@@ -73,15 +71,8 @@ def unavailable(error: BotoCoreError | ClientError) -> QueueUnavailable:
 
 @cache
 def _sqs() -> "SQSClient":
-    return boto3.client(
-        "sqs",
-        config=Config(
-            connect_timeout=2,
-            read_timeout=5,
-            retries={"mode": "standard", "total_max_attempts": 3},
-            max_pool_connections=32,
-        ),
-    )
+    made: SQSClient = aws.client("sqs", read_seconds=5, connections=32)
+    return made
 
 
 def fetch_queue() -> FetchQueue:

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from copilot_metrics import aws
 from copilot_metrics.errors import SecretNotConfigured, SecretUnavailable
 from copilot_metrics.settings import Settings
 
@@ -114,9 +113,8 @@ def parsed_secrets(text: str, *, source: str) -> tuple[TokenSecret, ...]:
 
 @cache
 def _ssm() -> "SSMClient":
-    return boto3.client(
-        "ssm", config=Config(connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 3})
-    )
+    made: SSMClient = aws.client("ssm", read_seconds=3)
+    return made
 
 
 class _Parameter:

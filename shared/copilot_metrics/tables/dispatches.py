@@ -36,7 +36,7 @@ class DispatchTable:
             UpdateExpression=(
                 "SET dispatch_due = :due, dispatch_after = :start, dispatch_lease = :lease, dispatch_owner = :owner"
             ),
-            # The last is for boto3, which repeats a request whose answer was lost: it must find its own claim.
+            # The last is for botocore, which repeats a request whose answer was lost: it must find its own claim.
             ConditionExpression="attribute_not_exists(dispatch_due) OR dispatch_due < :due OR dispatch_owner = :owner",
             ExpressionAttributeValues=values,
         )
