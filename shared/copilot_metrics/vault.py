@@ -2,6 +2,7 @@
 
 import os
 import re
+from functools import lru_cache
 from typing import Final
 
 from argon2 import Parameters, Type
@@ -29,6 +30,9 @@ ARGON2ID: Final = Parameters(
 )
 """OWASP's Password Storage Cheat Sheet's first choice (19 MiB, t=2, p=1). See docs/adr/ for why not more."""
 
+KNOWN_KEYS: Final = 10_000
+"""How many derived keys a process remembers, of those that it used last. It has the secret that they come from, too."""
+
 # A changed record must not make a function fill its memory or run for minutes.
 MAX_MEMORY_KIB = 1 << 20
 MAX_TIME_COST = 16
@@ -48,12 +52,13 @@ class TokenVault:
         # In the call, never at import: a snapshot of a started function would repeat them.
         salt, nonce = os.urandom(SALT_BYTES), os.urandom(NONCE_BYTES)
         secret = self._secrets.newest
-        key = _key(secret, salt, self._parameters)
+        kdf = _encode(self._parameters)
+        key = _key(secret, salt, kdf)
         return SealedToken(
             ciphertext=AESGCM(key).encrypt(nonce, token.encode(), _bound_to(account_id, github_user_id)),
             nonce=nonce,
             salt=salt,
-            kdf=_encode(self._parameters),
+            kdf=kdf,
             key_id=secret.key_id,
         )
 
@@ -71,7 +76,7 @@ class TokenVault:
                 "set, newest first, with commas between), or import the account anew."
             )
         try:
-            key = _key(secret, sealed.salt, _decode(sealed.kdf))
+            key = _key(secret, sealed.salt, sealed.kdf)
             return AESGCM(key).decrypt(sealed.nonce, sealed.ciphertext, _bound_to(account_id, github_user_id)).decode()
         except (InvalidTag, HashingError, ValueError):
             raise TokenUnreadable(
@@ -80,7 +85,9 @@ class TokenVault:
             ) from None
 
 
-def _key(secret: TokenSecret, salt: bytes, parameters: Parameters) -> bytes:
+@lru_cache(KNOWN_KEYS)
+def _key(secret: TokenSecret, salt: bytes, kdf: str) -> bytes:
+    parameters = _decode(kdf)
     return hash_secret_raw(
         secret=secret.key,
         salt=salt,

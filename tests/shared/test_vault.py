@@ -1,9 +1,11 @@
 """Tokens are sealed for one account under one secret, and open for nothing else."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 from argon2 import Parameters, Type
+from argon2.low_level import hash_secret_raw
 
 from copilot_metrics.errors import TokenUnreadable
 from copilot_metrics.models import SealedToken
@@ -95,6 +97,30 @@ def test_a_changed_record_can_not_make_opening_expensive(kdf: str) -> None:
 def test_a_record_opens_whatever_cost_is_the_default_by_then() -> None:
     later = TokenVault(secrets(1), ARGON2ID)
     assert later.open(seal(), account_id=1, github_user_id=1001) == TOKEN
+
+
+def test_a_key_is_derived_once_for_each_salt(monkeypatch: pytest.MonkeyPatch) -> None:
+    derived: list[bytes] = []
+
+    def noted(**arguments: Any) -> bytes:
+        derived.append(arguments["salt"])
+        return hash_secret_raw(**arguments)
+
+    monkeypatch.setattr("copilot_metrics.vault.hash_secret_raw", noted)
+    first, second = seal(), seal()
+    for sealed in (first, second, first, second):
+        assert vault().open(sealed, account_id=1, github_user_id=1001) == TOKEN
+    assert derived == [first.salt, second.salt]
+
+
+def test_a_known_key_opens_nothing_for_another_secret_or_account() -> None:
+    sealed = seal()
+    for other, account_id in ((vault(2), 1), (vault(), 2)):
+        with pytest.raises(TokenUnreadable):
+            other.open(dataclasses.replace(sealed), account_id=account_id, github_user_id=1001)
+    forged = dataclasses.replace(sealed, key_id=secrets(2).newest.key_id)
+    with pytest.raises(TokenUnreadable):
+        vault(2).open(forged, account_id=1, github_user_id=1001)
 
 
 def test_the_default_cost_is_the_recommended_one() -> None:
