@@ -17,7 +17,8 @@ import pytest
 import pytest_socket
 import respx
 
-from copilot_metrics import aws, batch, continuation, dynamodb, github, observability, queue, secret, settings
+from copilot_metrics import aws, batch, continuation, dynamodb, github, observability, queue, secret, settings, vault
+from copilot_metrics import tables as tables_
 from infra.local.lambdas import Context
 from infra.stack import ROOT, Stack
 
@@ -31,6 +32,8 @@ STACK = Stack.from_template()
 CACHES = (
     settings.settings,
     aws._session,
+    tables_._recent,
+    vault._key,
     secret._ssm,
     secret._parameter,
     github.github_client,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 from botocore.config import Config
@@ -107,7 +107,9 @@ def _prepare(running: Database, process: subprocess.Popen[bytes], stack: Stack, 
         try:
             existing = client.list_tables()["TableNames"]
             for table in stack.tables:
-                if table["TableName"] not in existing:
+                if table["TableName"] in existing:
+                    _add_indexes(client, table)
+                else:
                     client.create_table(**table)
                 client.scan(TableName=table["TableName"], Limit=1)
         except ClientError as error:
@@ -119,6 +121,27 @@ def _prepare(running: Database, process: subprocess.Popen[bytes], stack: Stack, 
             time.sleep(0.1)
         else:
             return
+
+
+def _add_indexes(client: "DynamoDBClient", table: dict[str, Any]) -> None:
+    """Give a table, which an earlier version may have made, the indexes that it lacks, one at a time."""
+    name = table["TableName"]
+    for index in table.get("GlobalSecondaryIndexes", []):
+        if index["IndexName"] in _indexes(client, name):
+            continue
+        client.update_table(
+            TableName=name,
+            AttributeDefinitions=table["AttributeDefinitions"],
+            GlobalSecondaryIndexUpdates=[{"Create": index}],
+        )
+        while _indexes(client, name).get(index["IndexName"]) != "ACTIVE":
+            time.sleep(0.1)
+
+
+def _indexes(client: "DynamoDBClient", table: str) -> dict[str, str]:
+    """Return the statuses of a table's indexes by their names."""
+    described = client.describe_table(TableName=table)["Table"].get("GlobalSecondaryIndexes", [])
+    return {index["IndexName"]: index["IndexStatus"] for index in described}
 
 
 def _unusable(log_file: Path, reason: str) -> Problem:

@@ -34,10 +34,6 @@ BUILT: Final = ROOT / ".aws-sam" / "stack" / "template.yaml"
 TRIES: Final = 2
 
 DIFFERENCES: Final = {
-    # ministack looks for BatchGetItem's projection where GetItem has it, finds none, and takes the request for one of
-    # all attributes. AWS: IAM User Guide, "Allows access to specific attributes", whose example has BatchGetItem.
-    "ListAccountsRole": ("dynamodb:BatchGetItem", "AccountsTable"),
-    "ListLatestMetricsRole": ("dynamodb:BatchGetItem", "AccountsTable"),
     # ministack has an action sqs:SendMessageBatch. AWS: Amazon SQS API Reference, SendMessageBatch needs SendMessage.
     "FetchAllMetricsRole": ("sqs:SendMessageBatch", "FetchQueue"),
     "DispatchFetchesRole": ("sqs:SendMessageBatch", "FetchQueue"),

@@ -7,10 +7,11 @@ import pytest
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
+from copilot_metrics.tables.accounts import ACCOUNT_FIELDS
 from infra.stack import TEMPLATE, Stack
 
 ACCOUNTS = "AccountsTable"
-INDEX = "AccountsTable/index/accounts_by_id"
+INDEX = "AccountsTable/index/accounts_without_token"
 SCHEDULE_INDEX = "AccountsTable/index/accounts_by_schedule"
 KEYS = "ApiKeysTable"
 METRICS = "MetricsTable"
@@ -36,7 +37,7 @@ DISPATCH = {
 ALLOWED = {
     "AuthorizeRequest": {("dynamodb:GetItem", KEYS), ("dynamodb:UpdateItem", KEYS)},
     "ImportAccount": {("dynamodb:GetItem", ACCOUNTS), ("dynamodb:UpdateItem", ACCOUNTS), *READ_SECRET},
-    "ListAccounts": {("dynamodb:Query", INDEX), ("dynamodb:BatchGetItem", ACCOUNTS)},
+    "ListAccounts": {("dynamodb:Query", INDEX)},
     "GetAccount": {("dynamodb:GetItem", ACCOUNTS)},
     "UpdateAccount": {("dynamodb:GetItem", ACCOUNTS), ("dynamodb:UpdateItem", ACCOUNTS)},
     "DeleteAccount": {
@@ -48,11 +49,7 @@ ALLOWED = {
     },
     "FetchMetrics": FETCH,
     "GetLatestMetrics": {("dynamodb:Query", METRICS), ("dynamodb:GetItem", ACCOUNTS)},
-    "ListLatestMetrics": {
-        ("dynamodb:Query", INDEX),
-        ("dynamodb:BatchGetItem", ACCOUNTS),
-        ("dynamodb:BatchGetItem", METRICS),
-    },
+    "ListLatestMetrics": {("dynamodb:Query", INDEX), ("dynamodb:BatchGetItem", METRICS)},
     "FetchAllMetrics": DISPATCH,
     "DispatchFetches": DISPATCH,
     "ProcessFetches": {
@@ -261,8 +258,12 @@ def test_tables_are_keyed_and_kept_as_the_data_needs(resources: dict[str, Any]) 
         assert table["Properties"]["DeletionProtectionEnabled"] is True
         assert table["Properties"]["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
         assert table["Properties"]["SSESpecification"] == {"SSEEnabled": True, "SSEType": "KMS"}
-    for index in resources["AccountsTable"]["Properties"]["GlobalSecondaryIndexes"]:
-        assert index["Projection"] == {"ProjectionType": "KEYS_ONLY"}
+    lists, schedule = (
+        index["Projection"] for index in resources["AccountsTable"]["Properties"]["GlobalSecondaryIndexes"]
+    )
+    assert {"id", "kind", *lists["NonKeyAttributes"]} == {*ACCOUNT_FIELDS, "latest_metrics_id"}
+    assert not [name for name in lists["NonKeyAttributes"] if name.startswith("token")]
+    assert schedule == {"ProjectionType": "KEYS_ONLY"}
 
 
 def test_functions_stop_before_api_gateway_gives_up_and_log_for_a_limited_time(resources: dict[str, Any]) -> None:

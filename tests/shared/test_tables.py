@@ -1,16 +1,18 @@
 """What the tables keep, and what they guarantee."""
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.client import BaseClient
 
 from copilot_metrics.errors import AccountNotFound, MetricsNotFound, PayloadTooLarge
-from copilot_metrics.models import MAX_PAYLOAD_BYTES, SealedToken
+from copilot_metrics.models import MAX_PAYLOAD_BYTES, FetchStatus, SealedToken
 from copilot_metrics.schemas import GitHubUser
 from copilot_metrics.tables import AccountTable, MetricsTable, account_table, metrics_table, pages
 from copilot_metrics.tables import accounts as accounts_module
 from copilot_metrics.tables import metrics as metrics_module
+from copilot_metrics.tables.recent import RecentSnapshots
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -150,13 +152,20 @@ class TestAccounts:
         assert page.after == page.items[-1].id
         assert sum(len(account.to_json()) for account in page.items) < 700
 
-    def test_one_read_of_the_index_and_one_of_the_table_answer_a_page(
-        self, accounts: AccountTable, operations: list[str]
-    ) -> None:
+    def test_one_read_of_the_index_answers_a_page(self, accounts: AccountTable, operations: list[str]) -> None:
         add(accounts, *range(101, 121))
         operations.clear()
         assert len(accounts.newest_first(10).items) == 10
-        assert operations == ["Query", "BatchGetItem"]
+        assert operations == ["Query"]
+
+    def test_a_list_shows_of_an_account_what_the_account_itself_shows(
+        self, accounts: AccountTable, metrics: MetricsTable
+    ) -> None:
+        add(accounts, 5, 6)
+        metrics.add(1, "{}")
+        accounts.record_failure(accounts.get_token(2), FetchStatus.TOKEN_INVALID, "revoked", due=None)
+        accounts.set_paused(2, paused=True)
+        assert accounts.newest_first().items == (accounts.get(2), accounts.get(1))
 
     def test_more_accounts_than_one_read_takes_are_all_listed(self, accounts: AccountTable) -> None:
         add(accounts, *range(1000, 1130))
@@ -253,7 +262,49 @@ class TestMetrics:
             operations.clear()
             metrics.latest_for_all()
             costs.append(list(operations))
-        assert costs == [["Query", "BatchGetItem", "BatchGetItem"]] * 3
+        assert costs == [["Query", "BatchGetItem"]] * 3
+
+    def test_a_snapshot_is_read_once(
+        self, accounts: AccountTable, metrics: MetricsTable, operations: list[str]
+    ) -> None:
+        add(accounts, 5, 6)
+        metrics.add(1, '{"first": 1}')
+        metrics.add(2, "{}")
+        first = metrics.latest_for_all()
+        operations.clear()
+        assert metrics_table().latest_for_all() == first
+        assert operations == ["Query"]
+
+    def test_a_newer_snapshot_is_read_instead_of_the_one_before(
+        self, accounts: AccountTable, metrics: MetricsTable
+    ) -> None:
+        add(accounts, 5)
+        metrics.add(1, '{"first": 1}')
+        metrics.latest_for_all()
+        metrics.add(1, '{"second": 2}')
+        assert [snapshot.payload for snapshot in metrics.latest_for_all().items] == ['{"second": 2}']
+
+    def test_a_removed_account_is_not_shown_though_its_snapshot_was_read(
+        self, accounts: AccountTable, metrics: MetricsTable, tables: "DynamoDBClient"
+    ) -> None:
+        add(accounts, 5, 6)
+        metrics.add(1, "{}")
+        metrics.add(2, "{}")
+        metrics.latest_for_all()
+        tables.delete_item(TableName="copilot_github_accounts", Key={"id": {"N": "1"}})
+        assert [snapshot.account_id for snapshot in metrics.latest_for_all().items] == [2]
+
+    def test_what_is_remembered_has_a_bound(
+        self, accounts: AccountTable, tables: "DynamoDBClient", operations: list[str]
+    ) -> None:
+        bounded = MetricsTable(tables, "copilot_metrics", "copilot_github_accounts", RecentSnapshots(5_000))
+        add(accounts, *range(101, 111))
+        for account_id in range(1, 11):
+            bounded.add(account_id, json.dumps("x" * (10_000 if account_id == 1 else 100)))
+        first = bounded.latest_for_all()
+        operations.clear()
+        assert bounded.latest_for_all() == first
+        assert operations == ["Query", "BatchGetItem"]
 
     def test_the_latest_of_one_is_one_read(
         self, accounts: AccountTable, metrics: MetricsTable, operations: list[str]

@@ -2,7 +2,7 @@
 
 ``copilot_github_accounts`` (key ``id``, number) holds three kinds of items:
 
-- ``id`` > 0: an account. Its ``kind`` puts it into the index that lists accounts in order of their ids.
+- ``id`` > 0: an account. Its ``kind`` puts it into the index that has what lists show, in order of their ids.
 - ``id`` < 0: the claim of GitHub user ``-id``, naming the one account this user has. Written in one transaction
   with the account, it keeps racing imports of one user from making two.
 - ``id`` = 0: the counter that account ids come from, and how far the latest dispatch has come.
@@ -13,12 +13,15 @@ An account's ``latest_metrics_id`` points to its latest snapshot and is written 
 ``copilot_metrics_api_keys`` (key ``id``) holds who may call the API.
 """
 
+from functools import cache
+
 from copilot_metrics.dynamodb import call, dynamodb, number, string
 from copilot_metrics.settings import settings
 from copilot_metrics.tables.accounts import COUNTER, AccountTable
 from copilot_metrics.tables.dispatches import DispatchTable
 from copilot_metrics.tables.keys import ApiKeyTable
 from copilot_metrics.tables.metrics import MetricsTable
+from copilot_metrics.tables.recent import RecentSnapshots
 
 __all__ = [
     "AccountTable",
@@ -53,7 +56,12 @@ def account_table() -> AccountTable:
 
 def metrics_table() -> MetricsTable:
     """Return the metrics as this process's environment names them."""
-    return MetricsTable(dynamodb(), settings().metrics_table, settings().accounts_table)
+    return MetricsTable(dynamodb(), settings().metrics_table, settings().accounts_table, _recent())
+
+
+@cache
+def _recent() -> RecentSnapshots:
+    return RecentSnapshots()
 
 
 def dispatch_table() -> DispatchTable:

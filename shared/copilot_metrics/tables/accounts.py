@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from copilot_metrics.schemas import GitHubUser
 
 COUNTER: Final = 0
-ACCOUNTS_BY_ID: Final = "accounts_by_id"
+ACCOUNTS_WITHOUT_TOKEN: Final = "accounts_without_token"  # noqa: S105  # an index
 ACCOUNT_KIND: Final = "account"
 ACCOUNTS_BY_SCHEDULE: Final = "accounts_by_schedule"
 ON_SCHEDULE: Final = "on"
@@ -61,10 +61,15 @@ TOKEN_FIELDS: Final = (
     "fresh_as_of",
     "not_before",
 )
+INDEXED: Final = {
+    ACCOUNTS_WITHOUT_TOKEN: ("kind", ACCOUNT_KIND),
+    ACCOUNTS_BY_SCHEDULE: ("schedule", ON_SCHEDULE),
+}
+"""Which items an index is asked for: those with this attribute and value."""
 MAX_REASON: Final = 500
-MIN_IDS: Final = 100
-MAX_IDS: Final = 1000
-"""How many ids one query of the index reads: 4 to 40 KB or so."""
+MIN_AT_ONCE: Final = 100
+MAX_AT_ONCE: Final = 2000
+"""How many entries one query of an index reads: of those with all that lists show, 1 MB at most in any case."""
 
 
 class AccountTable:
@@ -190,19 +195,29 @@ class AccountTable:
     def newest_first(self, limit: int | None = None, after: int | None = None) -> Page[Account]:
         """Return a page of accounts by descending id, below ``after`` where that is given.
 
-        The page holds ``limit`` accounts, or as many as one answer can carry. An account imported within the last
-        moments may be missing: indexes follow their table with a short delay.
+        The page holds ``limit`` accounts, or as many as one answer can carry. What was changed within the last moments
+        may be missing: indexes follow their table with a short delay.
         """
-        ids = self.ids(after=after, ascending=False, at_once=limit)
-        return filled_page(ids, limit, lambda some: {i: _account(item) for i, item in self.read(some, ACCOUNT_FIELDS)})
+        entries = self._entries(ACCOUNTS_WITHOUT_TOKEN, after=after, ascending=False, at_once=limit)
+        return filled_page(((account.id, account) for account in map(_account, entries)), limit)
 
-    def ids(self, *, after: int | None = None, ascending: bool = True, at_once: int | None = None) -> Iterator[int]:
-        """Yield the ids of all accounts in order, beyond ``after`` where that is given, reading ``at_once`` or so."""
-        return self._ids(ACCOUNTS_BY_ID, ("kind", ACCOUNT_KIND), after=after, ascending=ascending, at_once=at_once)
+    def latest_metrics(self, *, after: int | None = None, at_once: int | None = None) -> Iterator[tuple[int, int]]:
+        """Yield the accounts that have metrics by ascending id, beyond ``after`` where given, with the latest's id.
+
+        Reads ``at_once`` or so. What was fetched within the last moments may be missing.
+        """
+        fields = ("id", "latest_metrics_id")
+        for entry in self._entries(ACCOUNTS_WITHOUT_TOKEN, fields, after=after, at_once=at_once):
+            if "latest_metrics_id" in entry:
+                yield int(entry["id"]["N"]), int(entry["latest_metrics_id"]["N"])
+
+    def ids(self) -> Iterator[int]:
+        """Yield the ids of all accounts, ascending."""
+        return (int(entry["id"]["N"]) for entry in self._entries(ACCOUNTS_WITHOUT_TOKEN, ("id",)))
 
     def ids_on_schedule(self, *, after: int | None = None) -> Iterator[int]:
         """Yield the ids of the accounts that the schedule fetches, ascending, beyond ``after`` where that is given."""
-        return self._ids(ACCOUNTS_BY_SCHEDULE, ("schedule", ON_SCHEDULE), after=after)
+        return (int(entry["id"]["N"]) for entry in self._entries(ACCOUNTS_BY_SCHEDULE, ("id",), after=after))
 
     def record_failure(
         self, stored: StoredToken, status: FetchStatus, reason: str, *, due: str | None, not_before: str | None = None
@@ -244,21 +259,22 @@ class AccountTable:
             if "kind" in item:
                 yield int(item["id"]["N"]), item
 
-    def _ids(
+    def _entries(
         self,
         index: str,
-        key: tuple[str, str],
+        fields: Sequence[str] = (),
         *,
-        after: int | None,
+        after: int | None = None,
         ascending: bool = True,
         at_once: int | None = None,
-    ) -> Iterator[int]:
-        name, value = key
-        condition, values = f"{name} = :value", {":value": string(value)}
+    ) -> Iterator[DynamoItem]:
+        name, value = INDEXED[index]
+        condition, values = "#key = :value", {":value": string(value)}
         if after is not None:
             condition += " AND id > :after" if ascending else " AND id < :after"
             values[":after"] = number(after)
-        start: dict[str, Any] = {}
+        arguments = projection(fields)
+        arguments["ExpressionAttributeNames"] = {"#key": name, **arguments.get("ExpressionAttributeNames", {})}
         while True:
             answer = call(
                 self._client.query,
@@ -266,15 +282,14 @@ class AccountTable:
                 IndexName=index,
                 KeyConditionExpression=condition,
                 ExpressionAttributeValues=values,
-                ProjectionExpression="id",
                 ScanIndexForward=ascending,
-                Limit=max(MIN_IDS, min((at_once or MAX_IDS) + 1, MAX_IDS)),
-                **start,
+                Limit=max(MIN_AT_ONCE, min((at_once or MAX_AT_ONCE) + 1, MAX_AT_ONCE)),
+                **arguments,
             )
-            yield from (int(item["id"]["N"]) for item in answer["Items"])
+            yield from answer["Items"]
             if "LastEvaluatedKey" not in answer:
                 return
-            start = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+            arguments["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
     def _item(self, account_id: int, fields: Sequence[str], *, removed: bool = False) -> DynamoItem:
         answer = call(

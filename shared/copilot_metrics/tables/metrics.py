@@ -1,10 +1,12 @@
 """``copilot_metrics``: the snapshots, and the accounts' pointers to the latest of them."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from copilot_metrics.dynamodb import (
+    BATCH_KEYS,
     BATCH_WRITES,
     PARALLEL_BATCHES,
     DynamoItem,
@@ -20,24 +22,30 @@ from copilot_metrics.dynamodb import (
 from copilot_metrics.errors import MetricsNotFound, PayloadTooLarge
 from copilot_metrics.models import MAX_PAYLOAD_BYTES, FetchStatus, Page, Snapshot, timestamp
 from copilot_metrics.tables.accounts import ON_SCHEDULE, AccountTable
-from copilot_metrics.tables.pages import filled_page
+from copilot_metrics.tables.pages import MAX_PAGE_BYTES, filled_page
+from copilot_metrics.tables.recent import RecentSnapshots, SnapshotKey
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
 
 COUNTER: Final = 0
+MANY: Final = BATCH_KEYS * PARALLEL_BATCHES
+"""How many snapshots to read at once where they are small."""
 
 
 class MetricsTable:
     """``copilot_metrics``, and the accounts' pointers into it."""
 
-    def __init__(self, client: "DynamoDBClient", name: str, accounts_name: str) -> None:
-        """Take a client and both tables' names."""
+    def __init__(
+        self, client: "DynamoDBClient", name: str, accounts_name: str, recent: RecentSnapshots | None = None
+    ) -> None:
+        """Take a client, both tables' names, and what of the first was read already."""
         self._client = client
         self._name = name
         self._accounts_name = accounts_name
         self._accounts = AccountTable(client, accounts_name)
+        self._recent = recent or RecentSnapshots()
 
     def add(
         self, account_id: int, payload: str, *, fresh_as_of: str | None = None, due: str | None = None
@@ -86,9 +94,10 @@ class MetricsTable:
         """Return a page of the accounts' latest snapshots by ascending account id, beyond ``after`` where given.
 
         Accounts without metrics are left out. The page holds ``limit`` snapshots, or as many as one answer can carry;
-        its cost goes by the number of accounts and not by how many snapshots each has.
+        its cost goes by the number of accounts and not by how many snapshots each has. What was fetched within the
+        last moments may be missing.
         """
-        return filled_page(self._accounts.ids(after=after, at_once=limit), limit, self._latest_of)
+        return filled_page(self._latest(limit, after), limit)
 
     def remove_all(self, account_id: int, *, seconds: float) -> bool:
         """Remove an account's snapshots, newest first; False where that takes longer than ``seconds``."""
@@ -109,14 +118,25 @@ class MetricsTable:
             delete_many(self._client, self._name, answer["Items"])
         return False
 
-    def _latest_of(self, account_ids: Sequence[int]) -> dict[int, Snapshot]:
-        keys = [
-            {"account_id": number(account_id), "id": item["latest_metrics_id"]}
-            for account_id, item in self._accounts.read(account_ids, ("id", "latest_metrics_id"))
-            if "latest_metrics_id" in item
-        ]
-        snapshots = map(_snapshot, read_many(self._client, self._name, keys))
-        return {snapshot.account_id: snapshot for snapshot in snapshots}
+    def _latest(self, limit: int | None, after: int | None) -> Iterator[tuple[int, Snapshot]]:
+        pointers = self._accounts.latest_metrics(after=after, at_once=limit)
+        left = MANY if limit is None else limit + 1
+        at_once = BATCH_KEYS
+        while some := list(islice(pointers, min(left, at_once))):
+            found = self._snapshots(some)
+            yield from ((snapshot.account_id, snapshot) for key in some if (snapshot := found.get(key)) is not None)
+            if limit is not None:
+                left = max(left - len(found), 1)
+            # In parallel once it is clear that they are small enough for the memory.
+            bytes_each = sum(len(snapshot.payload) for snapshot in found.values()) / max(len(found), 1)
+            at_once = MANY if bytes_each * MANY < MAX_PAGE_BYTES else BATCH_KEYS
+
+    def _snapshots(self, keys: Sequence[SnapshotKey]) -> dict[SnapshotKey, Snapshot]:
+        found = self._recent.find(keys)
+        missing = [{"account_id": number(owner), "id": number(id_)} for owner, id_ in keys if (owner, id_) not in found]
+        read = [_snapshot(item) for item in read_many(self._client, self._name, missing)]
+        self._recent.keep(read)
+        return found | {(snapshot.account_id, snapshot.id): snapshot for snapshot in read}
 
     def _write(self, snapshot: Snapshot, fresh_as_of: str, due: str | None) -> bool:
         """Write the snapshot as the latest, and that the fetch succeeded; False where it isn't the latest or served."""
