@@ -21,11 +21,12 @@ LACKING := $(shell java -version >/dev/null 2>&1 || echo --group java) \
 	$(shell command -v npm >/dev/null 2>&1 || echo --group node)
 SAM := $(CURDIR)/.tools/sam/bin/sam
 MINISTACK := $(CURDIR)/.tools/ministack/bin/python
+PEER := $(CURDIR)/.tools/peer/bin/python
 
 # What an administrator's command is for: a deployed stack, or a local run's data folder.
 TARGET = --stack '$(STACK)' --data '$(or $(DATA_DIR),.local)'
 
-.PHONY: help run fetch-all api-key api-keys revoke-api-key rotate-secret test test-sam test-stack test-deployed fuzz load check format openapi lock build validate scan sam-local deploy-dev deploy-prod clean
+.PHONY: help run fetch-all api-key api-keys revoke-api-key rotate-secret test test-sam test-stack test-deployed fuzz load bench check format openapi lock build validate scan sam-local deploy-dev deploy-prod clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -67,6 +68,9 @@ fuzz: .venv/ready ## let schemathesis make requests from docs/openapi.json (EXAM
 
 load: .venv/ready ## how the local run bears 1, 8 and 32 clients
 	@.venv/bin/python -m tests.benchmarks.load $(CURDIR)/$(UV) tool run --quiet locust@$(LOCUST_VERSION)
+
+bench: .venv/ready $(PEER) build ## measure speed, memory and cost; writes docs/benchmarks.md (ONLY=..., half an hour)
+	@.venv/bin/python -m tests.benchmarks $(if $(ONLY),--only $(ONLY))
 
 test-deployed: export KEY := $(KEY)
 test-deployed: export READ_KEY := $(READ_KEY)
@@ -130,6 +134,10 @@ $(SAM): infra/sam/pyproject.toml infra/sam/uv.lock $(UV)
 
 $(MINISTACK): infra/ministack/pyproject.toml infra/ministack/uv.lock $(UV)
 	@UV_PROJECT_ENVIRONMENT=$(CURDIR)/.tools/ministack $(UV) sync --project infra/ministack --locked --quiet --python '$(PYTHON)'
+	@touch $@
+
+$(PEER): tests/benchmarks/peer/pyproject.toml tests/benchmarks/peer/uv.lock $(UV)
+	@UV_PROJECT_ENVIRONMENT=$(CURDIR)/.tools/peer $(UV) sync --project tests/benchmarks/peer --locked --quiet --python '$(PYTHON)'
 	@touch $@
 
 .venv/ready: pyproject.toml uv.lock $(UV)

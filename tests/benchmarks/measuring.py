@@ -1,0 +1,58 @@
+"""How it is measured: medians of calls, and what a process has used (Linux's /proc)."""
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+RAM_DISK = Path("/dev/shm")  # noqa: S108  # emptied by whoever made a folder in it
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one call took, in milliseconds."""
+
+    passed: float
+    own: float
+    """Of the answering process's processor time; a mean, as the clock for it is coarse."""
+
+
+def scratch() -> "tempfile.TemporaryDirectory[str]":
+    """Return a folder, in memory where this machine has that: no disk is measured."""
+    return tempfile.TemporaryDirectory(dir=RAM_DISK if RAM_DISK.is_dir() else None)
+
+
+def cost(call: Callable[[], object], pid: int, *, times: int, warm: int = 1) -> Cost:
+    """Make a call again and again; ``pid`` answers it."""
+    for _ in range(warm):
+        call()
+    passed = []
+    before = cpu_seconds(pid)
+    for _ in range(times):
+        started = time.perf_counter()
+        call()
+        passed.append(time.perf_counter() - started)
+    return Cost(statistics.median(passed) * 1000, (cpu_seconds(pid) - before) / times * 1000)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process has used, in user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def peak_megabytes(pid: int) -> float:
+    """Return the most memory that a process has had."""
+    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def api_process(pid: int) -> int:
+    """Return the process that answers, in the local run that ``pid`` has started."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    (api,) = (child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes())
+    return int(api)
