@@ -22,6 +22,7 @@ LACKING := $(shell java -version >/dev/null 2>&1 || echo --group java) \
 SAM := $(CURDIR)/.tools/sam/bin/sam
 MINISTACK := $(CURDIR)/.tools/ministack/bin/python
 PEER := $(CURDIR)/.tools/peer/bin/python
+RUNTIME := $(CURDIR)/.tools/runtime/bin/python
 
 # What an administrator's command is for: a deployed stack, or a local run's data folder.
 TARGET = --stack '$(STACK)' --data '$(or $(DATA_DIR),.local)'
@@ -69,7 +70,7 @@ fuzz: .venv/ready ## let schemathesis make requests from docs/openapi.json (EXAM
 load: .venv/ready ## how the local run bears 1, 8 and 32 clients
 	@.venv/bin/python -m tests.benchmarks.load $(CURDIR)/$(UV) tool run --quiet locust@$(LOCUST_VERSION)
 
-bench: .venv/ready $(PEER) build ## measure speed, memory and cost; writes docs/benchmarks.md (ONLY=..., half an hour)
+bench: .venv/ready $(PEER) $(RUNTIME) build ## measure speed, memory and cost; writes docs/benchmarks.md (ONLY=..., half an hour)
 	@.venv/bin/python -m tests.benchmarks $(if $(ONLY),--only $(ONLY))
 
 test-deployed: export KEY := $(KEY)
@@ -138,6 +139,11 @@ $(MINISTACK): infra/ministack/pyproject.toml infra/ministack/uv.lock $(UV)
 
 $(PEER): tests/benchmarks/peer/pyproject.toml tests/benchmarks/peer/uv.lock $(UV)
 	@UV_PROJECT_ENVIRONMENT=$(CURDIR)/.tools/peer $(UV) sync --project tests/benchmarks/peer --locked --quiet --python '$(PYTHON)'
+	@touch $@
+
+$(RUNTIME): tests/benchmarks/runtime/pyproject.toml tests/benchmarks/runtime/uv.lock $(UV)
+	@PYENV_VERSION=$(BYTECODE_PYTHON) UV_PROJECT_ENVIRONMENT=$(CURDIR)/.tools/runtime \
+		$(UV) sync --project tests/benchmarks/runtime --locked --quiet --compile-bytecode --python '$(BYTECODE_PYTHON)'
 	@touch $@
 
 .venv/ready: pyproject.toml uv.lock $(UV)

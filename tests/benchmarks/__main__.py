@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 
 from infra.stack import ROOT
-from tests.benchmarks import against_peer
+from tests.benchmarks import against_peer, floor
 from tests.benchmarks.report import Report
 
-PARTS = ("peer",)
+PARTS = ("peer", "floor")
 
 
 def main() -> None:
@@ -21,6 +21,8 @@ def main() -> None:
     report = Report()
     if "peer" in arguments.only:
         against_peer.measure(report, most_accounts=arguments.accounts, most_history=arguments.history)
+    if "floor" in arguments.only:
+        floor.measure(report)
     report.write(arguments.to)
 
 

@@ -1,10 +1,12 @@
 """Accounts and snapshots by the thousand, as they are stored, for services that only read them."""
 
-from collections.abc import Iterable, Iterator
+import base64
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from copilot_metrics.models import SealedToken
 from infra.stack import ROOT
 
 if TYPE_CHECKING:
@@ -12,14 +14,15 @@ if TYPE_CHECKING:
 
 PAYLOAD = (ROOT / "tests" / "payloads" / "pro_plus_credits.json").read_text()
 MOMENT = "2026-11-23T19:05:19.165Z"
+AS_LONG_AS_SEALED = SealedToken(b"A" * 56, b"A" * 12, b"A" * 16, "argon2id$v=19$m=19456,t=2,p=1", "0" * 16)
+"""For accounts whose token nobody opens."""
 
 
-def add_accounts(client: "DynamoDBClient", ids: Iterable[int]) -> None:
-    """Put accounts that each have one snapshot, whose id is the account's."""
-    _put(
-        client,
-        (("copilot_github_accounts", _account(i, i)) for i in ids),
-    )
+def add_accounts(
+    client: "DynamoDBClient", ids: Iterable[int], seal: Callable[[int], SealedToken] = lambda _: AS_LONG_AS_SEALED
+) -> None:
+    """Put accounts whose latest snapshot is the one with the account's own id."""
+    _put(client, (("copilot_github_accounts", _account(i, i, seal(i))) for i in ids))
 
 
 def add_snapshots(client: "DynamoDBClient", ids: Iterable[int], rounds: Iterable[int], accounts: int) -> None:
@@ -40,7 +43,7 @@ def snapshot_id(account_id: int, round_: int, accounts: int) -> int:
     return round_ * accounts + account_id
 
 
-def _account(account_id: int, latest: int) -> dict[str, Any]:
+def _account(account_id: int, latest: int, sealed: SealedToken = AS_LONG_AS_SEALED) -> dict[str, Any]:
     return {
         "id": {"N": str(account_id)},
         "kind": {"S": "account"},
@@ -55,12 +58,11 @@ def _account(account_id: int, latest: int) -> dict[str, Any]:
         "fetch_at": {"S": MOMENT},
         "fresh_as_of": {"S": MOMENT},
         "latest_metrics_id": {"N": str(latest)},
-        # As long as a real one; nobody opens it.
-        "token_ciphertext": {"S": "A" * 76},
-        "token_nonce": {"S": "A" * 16},
-        "token_salt": {"S": "A" * 24},
-        "token_kdf": {"S": "argon2id$v=19$m=19456,t=2,p=1"},
-        "token_key_id": {"S": "0" * 16},
+        "token_ciphertext": {"S": base64.b64encode(sealed.ciphertext).decode()},
+        "token_nonce": {"S": base64.b64encode(sealed.nonce).decode()},
+        "token_salt": {"S": base64.b64encode(sealed.salt).decode()},
+        "token_kdf": {"S": sealed.kdf},
+        "token_key_id": {"S": sealed.key_id},
     }
 
 

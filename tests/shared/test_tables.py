@@ -306,6 +306,29 @@ class TestMetrics:
         assert bounded.latest_for_all() == first
         assert operations == ["Query", "BatchGetItem"]
 
+    def test_accounts_without_metrics_are_passed_over_in_few_reads(
+        self, accounts: AccountTable, metrics: MetricsTable, operations: list[str]
+    ) -> None:
+        add(accounts, *range(1001, 1201))
+        metrics.add(200, "{}")
+        operations.clear()
+        assert [snapshot.account_id for snapshot in metrics.latest_for_all(1).items] == [200]
+        assert operations.count("Query") <= 8
+
+    def test_a_short_list_reads_little_more_than_it_shows(
+        self, accounts: AccountTable, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        add(accounts, *range(101, 141))
+        read: list[int] = []
+
+        def noted(operation: Any, **asked: Any) -> Any:
+            read.append(asked["Limit"])
+            return operation(**asked)
+
+        monkeypatch.setattr(accounts_module, "call", noted)
+        assert len(accounts.newest_first(10).items) == 10
+        assert read == [11]
+
     def test_the_latest_of_one_is_one_read(
         self, accounts: AccountTable, metrics: MetricsTable, operations: list[str]
     ) -> None:

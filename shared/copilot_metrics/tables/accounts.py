@@ -67,9 +67,8 @@ INDEXED: Final = {
 }
 """Which items an index is asked for: those with this attribute and value."""
 MAX_REASON: Final = 500
-MIN_AT_ONCE: Final = 100
 MAX_AT_ONCE: Final = 2000
-"""How many entries one query of an index reads: of those with all that lists show, 1 MB at most in any case."""
+"""How many entries one query of an index reads at most: of those with all that lists show, 1 MB in any case."""
 
 
 class AccountTable:
@@ -204,7 +203,7 @@ class AccountTable:
     def latest_metrics(self, *, after: int | None = None, at_once: int | None = None) -> Iterator[tuple[int, int]]:
         """Yield the accounts that have metrics by ascending id, beyond ``after`` where given, with the latest's id.
 
-        Reads ``at_once`` or so. What was fetched within the last moments may be missing.
+        Reads ``at_once`` or so first. What was fetched within the last moments may be missing.
         """
         fields = ("id", "latest_metrics_id")
         for entry in self._entries(ACCOUNTS_WITHOUT_TOKEN, fields, after=after, at_once=at_once):
@@ -275,6 +274,7 @@ class AccountTable:
             values[":after"] = number(after)
         arguments = projection(fields)
         arguments["ExpressionAttributeNames"] = {"#key": name, **arguments.get("ExpressionAttributeNames", {})}
+        most = (at_once or MAX_AT_ONCE) + 1  # one more tells whether the list goes on
         while True:
             answer = call(
                 self._client.query,
@@ -283,13 +283,14 @@ class AccountTable:
                 KeyConditionExpression=condition,
                 ExpressionAttributeValues=values,
                 ScanIndexForward=ascending,
-                Limit=max(MIN_AT_ONCE, min((at_once or MAX_AT_ONCE) + 1, MAX_AT_ONCE)),
+                Limit=min(most, MAX_AT_ONCE),
                 **arguments,
             )
             yield from answer["Items"]
             if "LastEvaluatedKey" not in answer:
                 return
             arguments["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+            most *= 2  # where many have nothing to show, reading a few at a time would take forever
 
     def _item(self, account_id: int, fields: Sequence[str], *, removed: bool = False) -> DynamoItem:
         answer = call(

@@ -1,0 +1,135 @@
+"""A process that holds one function, as Lambda does, and says what its calls take. Needs nothing but the layer.
+
+``python probe.py handler.py`` prints when it has loaded the function; then it reads a JSON list of events from each
+line of its input, calls the function with each, and prints a line of JSON with what every call took. Both times are
+on the machine's monotonic clock, so that whoever started the process can tell what the start took.
+"""
+
+import importlib.util
+import json
+import resource
+import socket
+import sys
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+MARK = "probe: "
+"""Tells this process's lines from the function's log."""
+READS = {"GetItem", "Query", "BatchGetItem"}
+
+
+class Waiting:
+    """How long this process waited for sockets: the time during which at least one thread did."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._lock = threading.Lock()
+        self._waiting = 0
+        self._since = 0.0
+        for name in ("connect", "recv", "recv_into", "send", "sendall"):
+            setattr(socket.socket, name, self._timed(getattr(socket.socket, name)))
+
+    def _timed(self, operation: Any) -> Any:
+        def timed(*arguments: Any, **options: Any) -> Any:
+            with self._lock:
+                if not self._waiting:
+                    self._since = time.perf_counter()
+                self._waiting += 1
+            try:
+                return operation(*arguments, **options)
+            finally:
+                with self._lock:
+                    self._waiting -= 1
+                    if not self._waiting:
+                        self.seconds += time.perf_counter() - self._since
+
+        return timed
+
+
+class Consumed:
+    """What DynamoDB says that it would charge for (ReturnConsumedCapacity), and how often it was asked."""
+
+    def __init__(self) -> None:
+        from copilot_metrics import aws  # noqa: PLC0415  # the function's own, once that is loaded
+
+        self.units: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        session = aws._session()
+        session.register("provide-client-params.dynamodb", self._ask)
+        session.register("after-call.dynamodb", self._add)
+
+    @staticmethod
+    def _ask(params: dict[str, Any], **_: Any) -> dict[str, Any]:
+        return {**params, "ReturnConsumedCapacity": "INDEXES"}
+
+    def _add(self, model: Any, parsed: dict[str, Any], **_: Any) -> None:
+        found = parsed.get("ConsumedCapacity", [])
+        with self._lock:
+            self.units["requests"] += 1
+            for consumed in found if isinstance(found, list) else [found]:
+                self.units["read" if model.name in READS else "written"] += consumed.get("CapacityUnits", 0)
+
+
+class Context:
+    """Lambda's, as far as the functions look at it."""
+
+    function_name = "probe"
+    aws_request_id = "probe"
+    memory_limit_in_mb = 512
+    invoked_function_arn = "arn:aws:lambda:us-east-1:000000000000:function:probe"
+
+    @staticmethod
+    def get_remaining_time_in_millis() -> int:
+        """Return a long time."""
+        return 10**8
+
+
+def main() -> None:
+    """Serve the input's lines."""
+    spec = importlib.util.spec_from_file_location("handler", sys.argv[1])
+    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]  # the file is there
+    spec.loader.exec_module(module)  # type: ignore[union-attr]  # the same
+    loaded = time.monotonic()
+    say({"loaded": loaded})
+    waiting = consumed = None
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if asked["measured"] and waiting is None:
+            waiting, consumed = Waiting(), Consumed()
+        calls = []
+        for event in asked["events"]:
+            before = (waiting.seconds, consumed.units.copy()) if waiting and consumed else (0.0, Counter[str]())
+            started, used = time.perf_counter(), time.process_time()
+            answer = module.handler(event, Context())
+            call: dict[str, Any] = {
+                "ms": (time.perf_counter() - started) * 1000,
+                "cpu": (time.process_time() - used) * 1000,
+                "status": answer.get("statusCode"),
+                "bytes": len(answer.get("body", "")),
+                "link": answer.get("headers", {}).get("link"),
+                "answer": {name: value for name, value in answer.items() if name not in {"body", "headers"}},
+            }
+            if waiting and consumed:
+                call["waited"] = (waiting.seconds - before[0]) * 1000
+                call |= consumed.units - before[1]
+            calls.append(call)
+        used_files = sorted({str(m.__file__) for m in list(sys.modules.values()) if getattr(m, "__file__", None)})
+        say(
+            {
+                "answered": time.monotonic(),
+                "calls": calls,
+                "kilobytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+                "files": used_files if asked.get("files") else [],
+            }
+        )
+
+
+def say(what: dict[str, Any]) -> None:
+    """Print one line."""
+    print(MARK + json.dumps(what), flush=True)
+
+
+if __name__ == "__main__":
+    main()
