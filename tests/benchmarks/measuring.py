@@ -1,15 +1,20 @@
 """How it is measured: medians of calls, and what a process has used (Linux's /proc)."""
 
 import os
+import signal
 import statistics
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 RAM_DISK = Path("/dev/shm")  # noqa: S108  # emptied by whoever made a folder in it
 TICKS = os.sysconf("SC_CLK_TCK")
+PERIOD_SECONDS = 0.02
+CHECK_SECONDS = 0.001
 
 
 @dataclass(frozen=True)
@@ -56,3 +61,36 @@ def api_process(pid: int) -> int:
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     (api,) = (child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes())
     return int(api)
+
+
+@contextmanager
+def processor_share(pid: int, share: float) -> Iterator[None]:
+    """Let a process have so much of one core, as Lambda does: in periods, in which it stops once its part is used."""
+    os.sched_setaffinity(pid, {max(os.sched_getaffinity(0))})
+    clock = (~pid << 3) | 2  # Linux: CPUCLOCK_SCHED of a process, what clock_getcpuclockid(3) returns
+    ended = threading.Event()
+
+    def hold() -> None:
+        debt = 0.0
+        while not ended.is_set():
+            end = time.monotonic() + PERIOD_SECONDS
+            before = time.clock_gettime(clock)
+            while (used := time.clock_gettime(clock) - before) + debt < share * PERIOD_SECONDS:
+                if time.monotonic() > end:
+                    break
+                time.sleep(CHECK_SECONDS)
+            else:
+                os.kill(pid, signal.SIGSTOP)
+                time.sleep(max(0.0, end - time.monotonic()))
+                os.kill(pid, signal.SIGCONT)
+            debt = max(0.0, debt + used - share * PERIOD_SECONDS)
+
+    holding = threading.Thread(target=hold)
+    if share < 1:
+        holding.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if share < 1:
+            holding.join()

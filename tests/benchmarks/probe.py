@@ -17,7 +17,8 @@ from typing import Any
 
 MARK = "probe: "
 """Tells this process's lines from the function's log."""
-READS = {"GetItem", "Query", "BatchGetItem"}
+KINDS = {"GetItem": "read", "Query": "read", "BatchGetItem": "read", "TransactWriteItems": "transacted"}
+"""What an operation's units count as, where not as written."""
 
 
 class Waiting:
@@ -56,20 +57,37 @@ class Consumed:
 
         self.units: Counter[str] = Counter()
         self._lock = threading.Lock()
-        session = aws._session()
+        session: Any = aws._session()
         session.register("provide-client-params.dynamodb", self._ask)
         session.register("after-call.dynamodb", self._add)
 
     @staticmethod
-    def _ask(params: dict[str, Any], **_: Any) -> dict[str, Any]:
-        return {**params, "ReturnConsumedCapacity": "INDEXES"}
+    def _ask(**call: Any) -> dict[str, Any]:
+        return {**call["params"], "ReturnConsumedCapacity": "INDEXES"}
 
-    def _add(self, model: Any, parsed: dict[str, Any], **_: Any) -> None:
-        found = parsed.get("ConsumedCapacity", [])
+    def _add(self, **call: Any) -> None:
+        found = call["parsed"].get("ConsumedCapacity", [])
         with self._lock:
             self.units["requests"] += 1
             for consumed in found if isinstance(found, list) else [found]:
-                self.units["read" if model.name in READS else "written"] += consumed.get("CapacityUnits", 0)
+                self.units[KINDS.get(call["model"].name, "written")] += consumed.get("CapacityUnits", 0)
+
+
+class Derived:
+    """How long Argon2 took."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        vault: Any = sys.modules.get("copilot_metrics.vault")
+        if vault is not None:
+            self._derive, vault.hash_secret_raw = vault.hash_secret_raw, self._timed
+
+    def _timed(self, **arguments: Any) -> bytes:
+        started = time.perf_counter()
+        try:
+            return bytes(self._derive(**arguments))
+        finally:
+            self.seconds += time.perf_counter() - started
 
 
 class Context:
@@ -93,14 +111,16 @@ def main() -> None:
     spec.loader.exec_module(module)  # type: ignore[union-attr]  # the same
     loaded = time.monotonic()
     say({"loaded": loaded})
-    waiting = consumed = None
+    waiting = consumed = derived = None
     for line in sys.stdin:
         asked = json.loads(line)
         if asked["measured"] and waiting is None:
-            waiting, consumed = Waiting(), Consumed()
+            waiting, consumed, derived = Waiting(), Consumed(), Derived()
         calls = []
         for event in asked["events"]:
-            before = (waiting.seconds, consumed.units.copy()) if waiting and consumed else (0.0, Counter[str]())
+            if waiting and consumed and derived:
+                waiting.seconds, derived.seconds = 0.0, 0.0
+                consumed.units.clear()
             started, used = time.perf_counter(), time.process_time()
             answer = module.handler(event, Context())
             call: dict[str, Any] = {
@@ -111,9 +131,8 @@ def main() -> None:
                 "link": answer.get("headers", {}).get("link"),
                 "answer": {name: value for name, value in answer.items() if name not in {"body", "headers"}},
             }
-            if waiting and consumed:
-                call["waited"] = (waiting.seconds - before[0]) * 1000
-                call |= consumed.units - before[1]
+            if waiting and consumed and derived:
+                call |= {"waited": waiting.seconds * 1000, "derived": derived.seconds * 1000, **consumed.units}
             calls.append(call)
         used_files = sorted({str(m.__file__) for m in list(sys.modules.values()) if getattr(m, "__file__", None)})
         say(

@@ -39,9 +39,11 @@ class Rig:
     environment: dict[str, str]
     """For functions."""
 
-    def probe(self, function: str) -> "Probe":
-        """Start a process that holds a function, named as in the template."""
-        return Probe([str(PYTHON), str(PROBE), str(BUILT / function / "handler.py")], self.environment)
+    def probe(self, function: str, **environment: str) -> "Probe":
+        """Return a process that holds a function, named as in the template."""
+        return Probe(
+            [str(PYTHON), str(PROBE), str(BUILT / function / "handler.py")], {**self.environment, **environment}
+        )
 
 
 @contextmanager
