@@ -4,6 +4,7 @@ API Gateway has done the routing: each function serves one route, and ``endpoint
 """
 
 import base64
+import gzip
 import json
 import re
 import time
@@ -38,6 +39,8 @@ Event = dict[str, Any]
 MAX_BODY_BYTES = 16 * 1024
 MAX_NAME = 100
 """Of a field's name that the caller wrote, as it comes back in an error."""
+MIN_COMPRESSED = 4096
+"""Of an answer; shorter ones fit into a few packets as they are."""
 MAX_LIMIT = 10_000
 MAX_ID = 10**15
 """Ids are small ascending integers; this many fit every JSON reader's numbers."""
@@ -51,14 +54,16 @@ class Response:
     status: HTTPStatus = HTTPStatus.OK
     headers: dict[str, str] = field(default_factory=dict)
 
-    def to_event(self) -> Event:
-        """Return the answer as API Gateway takes it (payload format 2.0)."""
-        return {
-            "statusCode": int(self.status),
-            "headers": {"content-type": "application/json", "cache-control": "no-store", **self.headers},
-            "body": self.body,
-            "isBase64Encoded": False,
-        }
+    def to_event(self, *, gzip_accepted: bool = False) -> Event:
+        """Return the answer as API Gateway takes it (payload format 2.0); a long one compressed where accepted."""
+        headers = {"content-type": "application/json", "cache-control": "no-store", **self.headers}
+        body, compressed = self.body, False
+        if len(body) >= MIN_COMPRESSED:
+            headers["vary"] = "accept-encoding"
+            if gzip_accepted:
+                headers["content-encoding"] = "gzip"
+                body, compressed = base64.b64encode(gzip.compress(body.encode(), mtime=0)).decode(), True
+        return {"statusCode": int(self.status), "headers": headers, "body": body, "isBase64Encoded": compressed}
 
 
 class Request:
@@ -67,6 +72,14 @@ class Request:
     def __init__(self, event: Event) -> None:
         """Take API Gateway's event (payload format 2.0)."""
         self._event = APIGatewayProxyEventV2(event)
+
+    def accepts_gzip(self) -> bool:
+        """Tell whether the answer may be compressed (RFC 9110: Accept-Encoding)."""
+        for coding in self._event.headers.get("accept-encoding", "").lower().split(","):
+            name, _, weight = coding.partition(";")
+            if name.strip() == "gzip":
+                return re.fullmatch(r"\s*q\s*=\s*0(\.0*)?\s*", weight) is None
+        return False
 
     def account_id(self) -> int:
         """Return the path's account id."""
@@ -130,9 +143,11 @@ def endpoint(answer: Callable[[Request], Response]) -> Handler:
     def handler(event: Event, context: "LambdaContext") -> Event:
         started = time.monotonic()
         facts: dict[str, Any] = {"route": event.get("routeKey"), "request_id": context.aws_request_id}
+        request, gzip_accepted = Request(event), False
         try:
             _check_enabled()
-            response = answer(Request(event))
+            gzip_accepted = request.accepts_gzip()
+            response = answer(request)
         except CopilotMetricsError as error:
             facts["code"] = error.code
             response = _problem(error)
@@ -142,7 +157,7 @@ def endpoint(answer: Callable[[Request], Response]) -> Handler:
         facts |= {"status": int(response.status), "milliseconds": round((time.monotonic() - started) * 1000, 1)}
         log = logger.error if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR else logger.info
         log("request", extra=facts)
-        return response.to_event()
+        return response.to_event(gzip_accepted=gzip_accepted)
 
     return handler
 

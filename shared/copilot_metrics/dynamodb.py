@@ -1,8 +1,10 @@
 """DynamoDB's client and its plumbing: errors in this service's words, contention, transactions, batches, counters."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
@@ -34,7 +36,23 @@ BUSY: Final = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedT
 def dynamodb() -> "DynamoDBClient":
     """Return this process's client, made on first use."""
     made: DynamoDBClient = aws.client("dynamodb", read_seconds=3, connections=50)
+    for operation in ("Query", "BatchGetItem"):
+        made.meta.events.register(f"before-parse.dynamodb.{operation}", _take_items_as_they_are)
     return made
+
+
+def _take_items_as_they_are(
+    *, response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object
+) -> None:
+    """Keep botocore from parsing items.
+
+    They are written as we use them, and its parser, which goes through ten types for every value, arrives at the same:
+    it took more than half of a long list's time. Without this event, botocore would parse them again, to no harm.
+    """
+    if response_dict["status_code"] == HTTPStatus.OK:
+        answer = json.loads(response_dict["body"])
+        customized_response_dict |= {name: answer.pop(name) for name in ("Items", "Responses") if name in answer}
+        response_dict["body"] = json.dumps(answer).encode()
 
 
 def call(operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -94,7 +94,8 @@ class Account:
 
     def to_json(self) -> str:
         """Return the documented body, and beside it ``paused`` and ``last_fetch``."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        last_fetch = None if self.last_fetch is None else vars(self.last_fetch)  # asdict takes longer than all the rest
+        return json.dumps({**vars(self), "last_fetch": last_fetch}, ensure_ascii=False)
 
 
 @dataclass(frozen=True)

@@ -289,8 +289,10 @@ def test_an_account_that_github_does_not_vouch_for_is_not_stored(client: httpx.C
 def test_the_largest_payload_that_fits_is_kept_and_served(client: httpx.Client, target: Target) -> None:
     account_id = target.import_account(client, "gho_user-73-large")
     target.fetch_metrics(client, account_id)
-    payload = client.get(f"/metrics/{account_id}").json()["payload"]
-    assert len(json.dumps(payload)) == LARGEST
+    for accepted in ("gzip", "identity"):
+        answer = client.get(f"/metrics/{account_id}", headers={"accept-encoding": accepted})
+        assert answer.headers.get("content-encoding", "identity") == accepted
+        assert len(json.dumps(answer.json()["payload"])) == LARGEST
 
 
 @invented_github

@@ -1,6 +1,7 @@
 """The functions that read: GET /accounts, /accounts/{account_id}, /metrics, /metrics/{account_id}."""
 
 import base64
+import gzip
 import json
 import re
 from typing import Any
@@ -247,3 +248,45 @@ def test_reading_needs_no_secret(
 @pytest.mark.parametrize("function", LISTS)
 def test_answers_are_not_to_be_stored_on_the_way(invoke: Invoke, function: str) -> None:
     assert invoke(function).headers["cache-control"] == "no-store"
+
+
+LONG = json.dumps({"filler": "ü" * 3000})
+
+
+def accepting(header: str) -> dict[str, str]:
+    return {"accept-encoding": header}
+
+
+@pytest.mark.parametrize("header", ["gzip", "gzip, deflate, br", "br;q=1.0, GZIP ;q=0.8, *;q=0.1", "gzip;q=0.01"])
+def test_a_long_answer_is_compressed_where_that_is_accepted(
+    invoke: Invoke, import_account: ImportAccount, fetch_metrics: FetchMetrics, header: str
+) -> None:
+    fetch_metrics(import_account(), LONG)
+    plain = invoke("list_latest_metrics")
+    answer = invoke("list_latest_metrics", headers=accepting(header))
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.headers["vary"] == plain.headers["vary"] == "accept-encoding"
+    assert answer.event["isBase64Encoded"] is True
+    assert len(answer.text) < len(plain.text) / 10
+    assert gzip.decompress(base64.b64decode(answer.text)).decode() == plain.text
+
+
+@pytest.mark.parametrize("header", ["", "br", "gzip;q=0", "gzip ; q=0.00, br", "x-gzip", "*"])
+def test_an_answer_is_not_compressed_where_that_is_not_accepted(
+    invoke: Invoke, import_account: ImportAccount, fetch_metrics: FetchMetrics, header: str
+) -> None:
+    fetch_metrics(import_account(), LONG)
+    answer = invoke("list_latest_metrics", headers=accepting(header))
+    assert "content-encoding" not in answer.headers
+    assert answer.event["isBase64Encoded"] is False
+    assert answer.json[0]["payload"] == json.loads(LONG)
+
+
+def test_a_short_answer_and_an_error_stay_as_they_are(invoke: Invoke, import_account: ImportAccount) -> None:
+    import_account()
+    for answer in (
+        invoke("list_accounts", headers=accepting("gzip")),
+        invoke("get_account", parameters={"account_id": "7"}, headers=accepting("gzip")),
+    ):
+        assert not {"content-encoding", "vary"} & set(answer.headers)
+        assert answer.json

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
+from botocore.session import get_session
 
 from copilot_metrics import dynamodb
 from copilot_metrics.dynamodb import number, read_many, transact
@@ -133,3 +134,29 @@ def test_what_a_batch_leaves_unread_is_read_again(
     keys = [{"id": number(account_id)} for account_id in (1, 2, 3, 4)]
     found = read_many(dynamodb.dynamodb(), "copilot_github_accounts", keys)
     assert sorted(item["id"]["N"] for item in found) == ["1", "2", "3"]
+
+
+def test_items_are_what_botocore_would_make_of_them(tables: "DynamoDBClient") -> None:
+    name = "copilot_metrics"
+    for metrics_id, payload in ((1, '{"ü": "\\ud83d", "n": 1e400}'), (2, "{}")):
+        item: Any = {
+            "account_id": number(7),
+            "id": number(metrics_id),
+            "payload": {"S": payload},
+            "flag": {"BOOL": True},
+        }
+        tables.put_item(TableName=name, Item=item)
+    plain: Any = get_session().create_client("dynamodb")
+    for operation, asked in (
+        (
+            "query",
+            {"KeyConditionExpression": "account_id = :a", "ExpressionAttributeValues": {":a": number(7)}, "Limit": 1},
+        ),
+        ("query", {"KeyConditionExpression": "account_id = :a", "ExpressionAttributeValues": {":a": number(8)}}),
+    ):
+        ours, botocores = (getattr(client, operation)(TableName=name, **asked) for client in (tables, plain))
+        assert {**ours, "ResponseMetadata": None} == {**botocores, "ResponseMetadata": None}
+    keys: Any = {name: {"Keys": [{"account_id": number(7), "id": number(n)} for n in (1, 2, 3)]}}
+    ours, botocores = (client.batch_get_item(RequestItems=keys) for client in (tables, plain))
+    assert {**ours, "ResponseMetadata": None} == {**botocores, "ResponseMetadata": None}
+    assert len(ours["Responses"][name]) == 2
