@@ -15,8 +15,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
-from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
-
 from copilot_metrics.errors import (
     CopilotMetricsError,
     InvalidInput,
@@ -71,11 +69,11 @@ class Request:
 
     def __init__(self, event: Event) -> None:
         """Take API Gateway's event (payload format 2.0)."""
-        self._event = APIGatewayProxyEventV2(event)
+        self._event = event
 
     def accepts_gzip(self) -> bool:
         """Tell whether the answer may be compressed (RFC 9110: Accept-Encoding)."""
-        for coding in self._event.headers.get("accept-encoding", "").lower().split(","):
+        for coding in self._header("accept-encoding").lower().split(","):
             name, _, weight = coding.partition(";")
             if name.strip() == "gzip":
                 return re.fullmatch(r"\s*q\s*=\s*0(\.0*)?\s*", weight) is None
@@ -83,7 +81,7 @@ class Request:
 
     def account_id(self) -> int:
         """Return the path's account id."""
-        return _positive("account_id", (self._event.path_parameters or {}).get("account_id", ""), MAX_ID)
+        return _positive("account_id", self._part("pathParameters").get("account_id", ""), MAX_ID)
 
     def body(self, schema: "type[Body]") -> "Body":
         """Return the body, checked. Raises also RequestTooLarge and UnsupportedMediaType."""
@@ -101,7 +99,7 @@ class Request:
 
         ``read`` is given how many items at most, and the id after which the page starts, None for either's default.
         """
-        query = self._event.query_string_parameters
+        query = self._part("queryStringParameters")
         limit = _positive("limit", query["limit"], MAX_LIMIT) if "limit" in query else None
         after = _opened_cursor(name, query["cursor"]) if "cursor" in query else None
         page = read(limit, after)
@@ -111,12 +109,12 @@ class Request:
         return Response("[" + ", ".join(item.to_json() for item in page.items) + "]", headers=headers)
 
     def _json_body(self) -> bytes:
-        media_type = self._event.headers.get("content-type", "").partition(";")[0].strip().lower()
+        media_type = self._header("content-type").partition(";")[0].strip().lower()
         if media_type != "application/json":
             raise UnsupportedMediaType("The body must be JSON: send it with the header content-type: application/json.")
-        text = self._event.body or ""
+        text = self._event.get("body") or ""
         try:
-            body = base64.b64decode(text, validate=True) if self._event.is_base64_encoded else text.encode()
+            body = base64.b64decode(text, validate=True) if self._event.get("isBase64Encoded") else text.encode()
         except ValueError:  # neither base64 nor UTF-8
             raise InvalidInput("body", "must be UTF-8") from None  # short
         if len(body) > MAX_BODY_BYTES:
@@ -124,10 +122,17 @@ class Request:
         return body
 
     def _url(self, limit: int | None, cursor: str) -> str:
-        context = self._event.request_context
         query = urlencode({"cursor": cursor} if limit is None else {"limit": limit, "cursor": cursor})
-        scheme = self._event.headers.get("x-forwarded-proto", "https")
-        return f"{scheme}://{context.domain_name}{self._event.raw_path}?{query}"
+        scheme = self._header("x-forwarded-proto") or "https"
+        return f"{scheme}://{self._event['requestContext']['domainName']}{self._event['rawPath']}?{query}"
+
+    def _part(self, name: str) -> dict[str, str]:
+        """Return one of the event's parts, which is missing or null where the request has none."""
+        return self._event.get(name) or {}
+
+    def _header(self, name: str) -> str:
+        """Return a header, empty where there is none. AWS writes names in lower case, SAM CLI as they were sent."""
+        return next((value for sent, value in self._part("headers").items() if sent.lower() == name), "")
 
 
 Handler = Callable[[Event, "LambdaContext"], Event]

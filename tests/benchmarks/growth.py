@@ -12,6 +12,8 @@ from tests.benchmarks.rig import Probe, Rig, request, rig
 
 LEAST = 100
 MEBIBYTE = 1 << 20
+BASE64 = 3 / 4
+"""What of a compressed answer goes over the wire."""
 LISTS = {"/accounts": "ListAccounts", "/metrics": "ListLatestMetrics"}
 """Paths, and the functions that answer them."""
 
@@ -59,7 +61,7 @@ def measure(report: Report, *, most_accounts: int) -> dict[str, Units]:
         report.say(f"### GET {path}")
         report.table(
             (
-                *("accounts", "page, ms", "again, ms", "own, ms", "KB", "read units", "again"),
+                *("accounts", "page, ms", "again, ms", "own, ms", "KB", "in gzip", "read units", "again"),
                 *("whole, s", "pages", "MB", "read units", "peak memory, MB"),
             ),
             rows,
@@ -108,13 +110,20 @@ def _list(running: Rig, function: str, path: str, size: int) -> tuple[tuple[str,
     with running.probe(function) as probe:
         probe.call(few)
         first, again = probe.call(request("GET", path), request("GET", path))["calls"]
+        (packed,) = probe.call(request("GET", path, encoding="gzip"))["calls"]
     with running.probe(function) as probe:
         probe.call(few)
         pages, kilobytes = _whole(probe, path)
     seconds = sum(page["ms"] for page in pages) / 1000
     return (
         *(f"{size:,}", f"{first['ms']:.0f}", f"{again['ms']:.0f}", f"{again['ms'] - again['waited']:.0f}"),
-        *(f"{first['bytes'] / 1024:,.0f}", f"{first['read']:g}", f"{again['read']:g}", f"{seconds:.2f}"),
+        *(
+            f"{first['bytes'] / 1024:,.0f}",
+            f"{packed['bytes'] / 1024 * BASE64:,.0f}",
+            f"{first['read']:g}",
+            f"{again['read']:g}",
+            f"{seconds:.2f}",
+        ),
         *(str(len(pages)), f"{sum(page['bytes'] for page in pages) / MEBIBYTE:.1f}"),
         *(f"{sum(page['read'] for page in pages):,g}", f"{kilobytes / 1024:.0f}"),
     ), seconds

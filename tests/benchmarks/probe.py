@@ -21,32 +21,45 @@ KINDS = {"GetItem": "read", "Query": "read", "BatchGetItem": "read", "TransactWr
 """What an operation's units count as, where not as written."""
 
 
-class Waiting:
-    """How long this process waited for sockets: the time during which at least one thread did."""
+class Timed:
+    """How long some functions run: the time during which at least one thread is in one of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *places: tuple[Any, str]) -> None:
+        """Take the functions, each by its owner and name; all of one kind share the time."""
         self.seconds = 0.0
         self._lock = threading.Lock()
-        self._waiting = 0
+        self._inside = 0
         self._since = 0.0
-        for name in ("connect", "recv", "recv_into", "send", "sendall"):
-            setattr(socket.socket, name, self._timed(getattr(socket.socket, name)))
+        for owner, name in places:
+            setattr(owner, name, self._timed(getattr(owner, name)))
 
     def _timed(self, operation: Any) -> Any:
         def timed(*arguments: Any, **options: Any) -> Any:
             with self._lock:
-                if not self._waiting:
+                if not self._inside:
                     self._since = time.perf_counter()
-                self._waiting += 1
+                self._inside += 1
             try:
                 return operation(*arguments, **options)
             finally:
                 with self._lock:
-                    self._waiting -= 1
-                    if not self._waiting:
+                    self._inside -= 1
+                    if not self._inside:
                         self.seconds += time.perf_counter() - self._since
 
         return timed
+
+
+def timers() -> dict[str, Timed]:
+    """Return what is timed: waiting for sockets, the clients' calls (with that), and Argon2."""
+    from botocore.client import BaseClient  # noqa: PLC0415  # the function's own, once that is loaded
+
+    github, vault = (sys.modules.get(f"copilot_metrics.{name}") for name in ("github", "vault"))
+    return {
+        "waited": Timed(*((socket.socket, name) for name in ("connect", "recv", "recv_into", "send", "sendall"))),
+        "called": Timed((BaseClient, "_make_api_call"), *([(github.GitHubClient, "_get")] if github else [])),
+        "derived": Timed(*([(vault, "hash_secret_raw")] if vault else [])),
+    }
 
 
 class Consumed:
@@ -73,23 +86,6 @@ class Consumed:
                 self.units[KINDS.get(call["model"].name, "written")] += consumed.get("CapacityUnits", 0)
 
 
-class Derived:
-    """How long Argon2 took."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        vault: Any = sys.modules.get("copilot_metrics.vault")
-        if vault is not None:
-            self._derive, vault.hash_secret_raw = vault.hash_secret_raw, self._timed
-
-    def _timed(self, **arguments: Any) -> bytes:
-        started = time.perf_counter()
-        try:
-            return bytes(self._derive(**arguments))
-        finally:
-            self.seconds += time.perf_counter() - started
-
-
 class Context:
     """Lambda's, as far as the functions look at it."""
 
@@ -111,15 +107,17 @@ def main() -> None:
     spec.loader.exec_module(module)  # type: ignore[union-attr]  # the same
     loaded = time.monotonic()
     say({"loaded": loaded})
-    waiting = consumed = derived = None
+    timed: dict[str, Timed] = {}
+    consumed = None
     for line in sys.stdin:
         asked = json.loads(line)
-        if asked["measured"] and waiting is None:
-            waiting, consumed, derived = Waiting(), Consumed(), Derived()
+        if asked["measured"] and consumed is None:
+            timed, consumed = timers(), Consumed()
         calls = []
         for event in asked["events"]:
-            if waiting and consumed and derived:
-                waiting.seconds, derived.seconds = 0.0, 0.0
+            for timer in timed.values():
+                timer.seconds = 0.0
+            if consumed:
                 consumed.units.clear()
             started, used = time.perf_counter(), time.process_time()
             answer = module.handler(event, Context())
@@ -131,8 +129,9 @@ def main() -> None:
                 "link": answer.get("headers", {}).get("link"),
                 "answer": {name: value for name, value in answer.items() if name not in {"body", "headers"}},
             }
-            if waiting and consumed and derived:
-                call |= {"waited": waiting.seconds * 1000, "derived": derived.seconds * 1000, **consumed.units}
+            call |= {name: timer.seconds * 1000 for name, timer in timed.items()}
+            if consumed:
+                call |= consumed.units
             calls.append(call)
         used_files = sorted({str(m.__file__) for m in list(sys.modules.values()) if getattr(m, "__file__", None)})
         say(

@@ -113,7 +113,14 @@ class Probe:
         raise AssertionError(f"{self._command} ended")
 
 
-def request(method: str, route: str, *, query: dict[str, str] | None = None, body: object = None) -> Event:
+def request(
+    method: str,
+    route: str,
+    *,
+    query: dict[str, str] | None = None,
+    body: object = None,
+    encoding: str = "identity",
+) -> Event:
     """Return API Gateway's event (payload format 2.0) for a path below the plugin's; ``/metrics/7`` has an account."""
     head, _, last = route.rpartition("/")
     parameters = {"account_id": last} if last.isdigit() else {}
@@ -122,7 +129,7 @@ def request(method: str, route: str, *, query: dict[str, str] | None = None, bod
         "version": "2.0",
         "routeKey": f"{method} {PREFIX}{pattern}",
         "rawPath": PREFIX + route,
-        "headers": {"host": "api.example", "accept": "application/json", "content-type": "application/json"},
+        "headers": {"host": "api.example", "content-type": "application/json", "accept-encoding": encoding},
         "requestContext": {"domainName": "api.example", "http": {"method": method, "path": PREFIX + route}},
         "isBase64Encoded": False,
     }
