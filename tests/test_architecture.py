@@ -69,6 +69,45 @@ def test_no_function_starts_with_boto3(function: str) -> None:
     assert not {"boto3", "s3transfer"} & loaded
 
 
+@pytest.mark.parametrize("handler", HANDLERS, ids=lambda handler: handler.parent.name)
+def test_a_started_function_has_nothing_that_many_must_not_share(handler: Path) -> None:
+    """Source: AWS Lambda Developer Guide, handling uniqueness with SnapStart."""
+    assert not done_at_start(handler)
+
+
+def test_what_many_must_not_share_is_found_where_it_is(tmp_path: Path) -> None:
+    handler = tmp_path / "handler.py"
+    handler.write_text(
+        "import os, random, socket, ssl, time, uuid\n"
+        "from datetime import UTC, datetime\n"
+        "from copilot_metrics.dynamodb import dynamodb\n"
+        "client, numbers = dynamodb(), random.Random()\n"
+        "connection, context = socket.socket(), ssl.create_default_context()\n"
+        "values = time.monotonic(), datetime.now(UTC), os.urandom(8), uuid.uuid4()\n"
+        "secret = os.environ.get('COPILOT_METRICS__TOKEN_SECRET')\n"
+    )
+    assert {
+        "calls monotonic",
+        "calls now",
+        "calls urandom",
+        "calls uuid4",
+        "has made a DynamoDB",
+        "has made a Random",
+        "has made a SSLContext",
+        "has made a socket",
+        "keeps what copilot_metrics.aws._session made",
+        "keeps what copilot_metrics.dynamodb.dynamodb made",
+        "reads COPILOT_METRICS__TOKEN_SECRET",
+    } <= done_at_start(handler)
+
+
+def done_at_start(handler: Path) -> set[str]:
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.started", handler], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return set(ended.stdout.split("\n")) - {""}
+
+
 def modules_of(function: str) -> set[str]:
     """What a fresh process has loaded once it has a function's handler."""
     script = (

@@ -1,5 +1,6 @@
 """Clients for AWS's services: botocore's, which boto3 only wraps. Without boto3, functions start sooner (docs/adr/)."""
 
+import random
 import threading
 from functools import cache
 from typing import Any
@@ -27,4 +28,6 @@ def client(service: str, *, read_seconds: int, connections: int = 10) -> Any:  #
 
 @cache
 def _session() -> Session:
+    # botocore's pauses come from here, and would be the same in all functions that start from one snapshot.
+    random.seed()
     return get_session()
