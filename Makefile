@@ -101,8 +101,10 @@ lock: $(UV) ## take newer packages into the locks
 shared/requirements.txt: uv.lock | $(UV)
 	@$(UV) export --locked --quiet --no-dev --no-emit-project --no-header --output-file $@ >/dev/null
 
+# samconfig.toml gives the release to deployments.
 build: $(SAM) ## build the functions and their layer for Lambda (ARCHITECTURE=x86_64 or arm64)
 	@UV=$(CURDIR)/$(UV) $(SAM) build
+	@echo "Release: build-$$(date -u +%Y%m%dT%H%M%SZ)" >.aws-sam/release.yaml
 
 validate: $(SAM) ## check template.yaml with both of SAM CLI's validators
 	@$(SAM) validate --region us-east-1

@@ -1,6 +1,7 @@
 """What template.yaml becomes in AWS."""
 
 import json
+import tomllib
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
 from copilot_metrics.tables.accounts import ACCOUNT_FIELDS
-from infra.stack import TEMPLATE, Stack
+from infra.stack import ROOT, TEMPLATE, Stack
 
 ACCOUNTS = "AccountsTable"
 INDEX = "AccountsTable/index/accounts_without_token"
@@ -68,6 +69,7 @@ ALLOWED = {
 }
 MAY_READ_TOKENS = {"FetchMetrics", "ProcessFetches"}
 TOKEN_ATTRIBUTES = {"token_ciphertext", "token_nonce", "token_salt", "token_kdf", "token_key_id"}
+PUBLISHED = {"AWS::Lambda::Version", "AWS::Lambda::Alias"}
 READS = {"dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:Scan"}
 
 
@@ -168,6 +170,13 @@ def test_only_those_who_fetch_can_read_the_tokens_attributes(resources: dict[str
     assert able == MAY_READ_TOKENS
 
 
+def chosen(value: Any, *, snap_start: bool) -> Any:
+    """Return what CloudFormation makes of a value that depends on SnapStart."""
+    condition, on, off = value["Fn::If"]
+    assert condition == "HasSnapStart"
+    return on if snap_start else off
+
+
 def of_role(resources: dict[str, Any], role: str) -> list[Any]:
     policies = of_type(resources, "AWS::IAM::Policy").values()
     return [policy for policy in policies if {"Ref": role} in policy["Roles"]]
@@ -208,7 +217,9 @@ def test_every_documented_endpoint_has_a_route_and_only_health_is_open(resources
 def test_api_gateway_may_call_each_function_for_its_own_route_only(resources: dict[str, Any]) -> None:
     routes = Stack.from_template().routes
     permitted = {
-        permission["FunctionName"]["Ref"]: permission["SourceArn"]["Fn::Sub"].rpartition("${Api}")[2]
+        chosen(permission["FunctionName"], snap_start=False)["Ref"]: (
+            permission["SourceArn"]["Fn::Sub"].rpartition("${Api}")[2]
+        )
         for permission in of_type(resources, "AWS::Lambda::Permission").values()
         if permission["Principal"] == "apigateway.amazonaws.com"
     }
@@ -217,6 +228,78 @@ def test_api_gateway_may_call_each_function_for_its_own_route_only(resources: di
     assert permitted == {
         route.function.name: f"/*/{route.method}{route.path.replace('{account_id}', '*')}" for route in routes
     }
+
+
+def test_without_snap_start_no_version_is_published_and_api_gateway_calls_the_functions(
+    resources: dict[str, Any],
+) -> None:
+    template = yaml_parse(TEMPLATE.read_text())
+    assert template["Parameters"]["SnapStart"]["Default"] == "off"
+    assert template["Conditions"]["HasSnapStart"] == {"Fn::Equals": [{"Ref": "SnapStart"}, "on"]}
+    published = {name for name, resource in resources.items() if resource["Type"] in PUBLISHED}
+    assert {name for name in published if resources[name].get("Condition") != "HasSnapStart"} == set()
+    no_value = {"Ref": "AWS::NoValue"}
+    for function in of_type(resources, "AWS::Lambda::Function").values():
+        assert chosen(function["SnapStart"], snap_start=False) == no_value
+        release = function["Environment"]["Variables"]["COPILOT_METRICS__RELEASE"]
+        assert chosen(release, snap_start=False) == no_value
+    assert called(resources, snap_start=False) == {
+        "AuthorizeRequest": "${AuthorizeRequest.Arn}",
+        **{route.function.name: {"Fn::GetAtt": [route.function.name, "Arn"]} for route in Stack.from_template().routes},
+    }
+
+
+def test_with_snap_start_the_functions_of_the_api_are_called_by_aliases_of_versions_made_anew_by_each_release(
+    resources: dict[str, Any],
+) -> None:
+    """Source: AWS Lambda Developer Guide, SnapStart: for published versions and their aliases only."""
+    of_the_api = {"AuthorizeRequest", *(route.function.name for route in Stack.from_template().routes)}
+    for function in of_the_api:
+        properties = resources[function]["Properties"]
+        assert chosen(properties["SnapStart"], snap_start=True) == {"ApplyOn": "PublishedVersions"}
+        release = properties["Environment"]["Variables"]["COPILOT_METRICS__RELEASE"]
+        assert chosen(release, snap_start=True) == {"Ref": "Release"}  # else there is nothing new to publish
+    assert of_type(resources, "AWS::Lambda::Version") == {
+        f"{function}Version": {"FunctionName": {"Ref": function}, "Description": {"Ref": "Release"}}
+        for function in of_the_api
+    }
+    assert of_type(resources, "AWS::Lambda::Alias") == {
+        f"{function}Alias": {
+            "Name": "live",
+            "FunctionName": {"Ref": function},
+            "FunctionVersion": {"Fn::GetAtt": [f"{function}Version", "Version"]},
+        }
+        for function in of_the_api
+    }
+    assert called(resources, snap_start=True) == {
+        function: "${AuthorizeRequestAlias}" if function == "AuthorizeRequest" else {"Ref": f"{function}Alias"}
+        for function in of_the_api
+    }
+    permitted = {
+        name.removesuffix("Permission"): chosen(permission["FunctionName"], snap_start=True)
+        for name, permission in of_type(resources, "AWS::Lambda::Permission").items()
+        if permission["Principal"] == "apigateway.amazonaws.com"
+    }
+    assert permitted == {function: {"Ref": f"{function}Alias"} for function in of_the_api}
+
+
+def called(resources: dict[str, Any], *, snap_start: bool) -> dict[str, Any]:
+    """What API Gateway calls for each function of the API."""
+    uri = chosen(resources["KeyAuthorizer"]["Properties"]["AuthorizerUri"], snap_start=snap_start)["Fn::Sub"]
+    return {
+        "AuthorizeRequest": uri.rpartition("/functions/")[2].removesuffix("/invocations"),
+        **{
+            name.removesuffix("Integration"): chosen(integration["IntegrationUri"], snap_start=snap_start)
+            for name, integration in of_type(resources, "AWS::ApiGatewayV2::Integration").items()
+        },
+    }
+
+
+def test_the_deployments_settings_bring_a_release_of_each_build() -> None:
+    settings = tomllib.loads((ROOT / "samconfig.toml").read_text())
+    for environment in ("dev", "prod"):
+        assert "file://.aws-sam/release.yaml" in settings[environment]["deploy"]["parameters"]["parameter_overrides"]
+    assert ">.aws-sam/release.yaml" in (ROOT / "Makefile").read_text()
 
 
 def test_a_remembered_decision_is_for_one_key_on_one_route(resources: dict[str, Any]) -> None:
