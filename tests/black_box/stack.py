@@ -53,6 +53,10 @@ class Stack:
         """Return a client of boto3's for an administrator."""
         return _client(self.environment, service)
 
+    def deploy(self, **parameters: str) -> None:
+        """Deploy again; parameters that aren't given stay as they are."""
+        _sam_deploy(self.environment, parameters)
+
 
 @contextmanager
 def stack(folder: Path) -> Iterator[Stack]:
@@ -100,19 +104,7 @@ def _deploy(environment: dict[str, str], github: GitHubStandIn) -> dict[str, str
         "FetchTries": str(TRIES),
         "FetchSchedule": "rate(1 minute)",
     }
-    deployed = subprocess.run(
-        [
-            *(TOOLS / "sam" / "bin" / "sam", "deploy", "--template", BUILT, "--stack-name", STACK),
-            *("--capabilities", "CAPABILITY_IAM", "--resolve-s3", "--no-confirm-changeset", "--no-progressbar"),
-            *("--parameter-overrides", " ".join(f"{name}='{value}'" for name, value in parameters.items())),
-        ],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+    _sam_deploy(environment, parameters)
     listed = _client(environment, "cloudformation").describe_stack_resources(StackName=STACK)["StackResources"]
     resources = {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in listed}
     arns = {
@@ -126,6 +118,22 @@ def _deploy(environment: dict[str, str], github: GitHubStandIn) -> dict[str, str
         iam.put_role_policy(RoleName=resources[role], PolicyName="Difference", PolicyDocument=policy)
     _make_numbers(environment, resources["FetchQueue"])
     return resources
+
+
+def _sam_deploy(environment: dict[str, str], parameters: dict[str, str]) -> None:
+    deployed = subprocess.run(
+        [
+            *(TOOLS / "sam" / "bin" / "sam", "deploy", "--template", BUILT, "--stack-name", STACK),
+            *("--capabilities", "CAPABILITY_IAM", "--resolve-s3", "--no-confirm-changeset", "--no-progressbar"),
+            *("--parameter-overrides", " ".join(f"{name}='{value}'" for name, value in parameters.items())),
+        ],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
 
 
 def _make_numbers(environment: dict[str, str], queue: str) -> None:

@@ -85,3 +85,31 @@ def test_the_alarms_are_there(deployed: Stack) -> None:
         "Errors",
     }
     assert len(alarms) == 4
+
+
+def test_with_snap_start_each_release_publishes_what_api_gateway_calls(deployed: Stack, client: httpx.Client) -> None:
+    lambdas, gateway = deployed.client("lambda"), deployed.client("apigatewayv2")
+    name, api = deployed.resources["ListAccounts"], deployed.resources["Api"]
+
+    def versions() -> list[str]:
+        return [version["Version"] for version in lambdas.list_versions_by_function(FunctionName=name)["Versions"]]
+
+    def called_by_alias() -> set[bool]:
+        integrations = [found["IntegrationUri"] for found in gateway.get_integrations(ApiId=api)["Items"]]
+        [authorizer] = [found["AuthorizerUri"] for found in gateway.get_authorizers(ApiId=api)["Items"]]
+        return {uri.endswith(":live") for uri in [*integrations, authorizer.removesuffix("/invocations")]}
+
+    assert (versions(), called_by_alias()) == (["$LATEST"], {False})
+    used = []
+    for release in ("first", "second"):
+        deployed.deploy(SnapStart="on", Release=release)
+        alias = lambdas.get_alias(FunctionName=name, Name="live")
+        assert (versions(), called_by_alias()) == (["$LATEST", alias["FunctionVersion"]], {True})
+        version = lambdas.get_function_configuration(FunctionName=name, Qualifier="live")
+        assert (version["Description"], version["SnapStart"]["ApplyOn"]) == (release, "PublishedVersions")
+        assert client.get("/accounts").status_code == 200
+        used.append(alias["FunctionVersion"])
+    assert len(set(used)) == 2
+    deployed.deploy(SnapStart="off", Release="third")
+    assert (versions(), called_by_alias()) == (["$LATEST"], {False})
+    assert client.get("/accounts").status_code == 200
