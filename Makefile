@@ -27,7 +27,7 @@ RUNTIME := $(CURDIR)/.tools/runtime/bin/python
 # What an administrator's command is for: a deployed stack, or a local run's data folder.
 TARGET = --stack '$(STACK)' --data '$(or $(DATA_DIR),.local)'
 
-.PHONY: help run fetch-all api-key api-keys revoke-api-key rotate-secret test test-sam test-stack test-deployed fuzz load bench check format openapi lock build validate scan sam-local deploy-dev deploy-prod clean
+.PHONY: help run fetch-all api-key api-keys revoke-api-key rotate-secret test test-sam test-stack test-deployed fuzz load bench bench-check check format openapi lock build validate scan sam-local deploy-dev deploy-prod clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -72,6 +72,9 @@ load: .venv/ready ## how the local run bears 1, 8 and 32 clients
 
 bench: .venv/ready $(PEER) $(RUNTIME) build ## measure speed, memory and cost; writes docs/benchmarks.md (ONLY=..., half an hour)
 	@.venv/bin/python -m tests.benchmarks $(if $(ONLY),--only $(ONLY))
+
+bench-check: .venv/ready $(RUNTIME) build ## see that the benchmark still runs, by its shortest parts
+	@.venv/bin/python -m tests.benchmarks --only growth layer --growth 1000 --to .aws-sam/benchmarks.md
 
 test-deployed: export KEY := $(KEY)
 test-deployed: export READ_KEY := $(READ_KEY)

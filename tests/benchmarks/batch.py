@@ -89,8 +89,7 @@ def _by_concurrency(report: Report, running: Rig, alone: Run, moments: Iterator[
         run = alone if concurrency == 1 else _fetch(running, concurrency, ACCOUNTS, timestamp(next(moments)))
         rate = run.accounts / run.seconds
         ideal = min(concurrency / LATENCY, min(CORES, concurrency) / alone.derivation)
-        if concurrency == DEFAULT[1]:
-            report.ratios.append(Ratio(f"batch, {concurrency} at a time", "ideal", rate / ideal))
+        report.ratios.append(Ratio(f"batch, {concurrency} at a time", "ideal", rate / ideal))
         yield (
             *(str(concurrency), f"{rate:.0f}", f"{ideal:.0f}", f"{rate / ideal:.0%}"),
             *(f"{rate * alone.seconds / alone.accounts:.1f}", f"{run.megabytes:.0f}", f"{run.processor * 1000:.0f}"),

@@ -18,7 +18,6 @@ INVOCATION = 0.20 / MILLION
 QUEUE_REQUEST = 0.40 / MILLION
 LOGGED_GB = 0.50
 HTTP_REQUEST = 1.00 / MILLION
-SENT_GB = 0.09
 
 HOURS = 730
 """In a month."""
@@ -29,6 +28,11 @@ LOGGED_BYTES = 1300
 ITEM_OVERHEAD = 100
 """Bytes that DynamoDB adds to each item it stores (AWS: DynamoDB item sizes and formats)."""
 GIGABYTE = 10**9
+READINGS = 12
+"""In an hour."""
+IN_A_PAGE = 5000
+SECONDS_A_PAGE = 1.0
+GB_READING = 0.5
 ACCOUNTS = (10, 1000, 100_000)
 
 
@@ -38,9 +42,10 @@ def say(report: Report, units: Mapping[str, Units], gigabyte_seconds: float) -> 
         "## AWS's bill",
         "",
         f"US dollars a month for accounts fetched hourly, at us-east-1's list prices of {PRICES_OF}, nothing taken off "
-        "for AWS's free tiers. *Kept* is what a year's snapshots cost to keep, each month, with their backups.",
+        "for AWS's free tiers. *Read* is `GET /metrics`, all pages of it, every five minutes. *Kept* is what a year's "
+        "snapshots cost to keep, each month, with their backups.",
     )
-    head = ("accounts", "fetches", "DynamoDB", "Lambda", "SQS", "logs", "a month", "kept, after a year")
+    head = ("accounts", "fetches", "DynamoDB", "Lambda", "SQS", "logs", "a month", "read", "kept, after a year")
     report.table(head, _rows(units, gigabyte_seconds))
 
 
@@ -56,7 +61,13 @@ def _rows(units: Mapping[str, Units], gigabyte_seconds: float) -> Iterator[tuple
         queue = 3 * max(fetches / QUEUE_BATCH, HOURS) * QUEUE_REQUEST
         logs = invocations * LOGGED_BYTES / GIGABYTE * LOGGED_GB
         kept = 12 * fetches * (len(data.PAYLOAD) + ITEM_OVERHEAD) / GIGABYTE * STORED_GB_MONTH
+        new, again = (units[name].read for name in ("GET /metrics", "GET /metrics again"))
+        # Of an hour's readings, the first finds all snapshots new.
+        units_read = HOURS * accounts * (new + (READINGS - 1) * again)
+        calls = HOURS * READINGS * -(-accounts // IN_A_PAGE)
+        reading = units_read * READ_UNIT + calls * (HTTP_REQUEST + INVOCATION + SECONDS_A_PAGE * GB_READING * GB_SECOND)
         yield (
             *(f"{accounts:,}", f"{fetches:,}", f"{database:,.2f}", f"{functions:,.2f}", f"{queue:,.2f}"),
-            *(f"{logs:,.2f}", f"{database + functions + queue + logs:,.2f}", f"{kept:,.2f}"),
+            *(f"{logs:,.2f}", f"{database + functions + queue + logs:,.2f}", f"{reading:,.2f}"),
+            f"{kept:,.2f}",
         )

@@ -11,6 +11,8 @@ from tests.benchmarks.report import Ratio, Report
 from tests.benchmarks.rig import Probe, Rig, request, rig
 
 LEAST = 100
+IN_ONE_PAGE = 1000
+"""Accounts whose latest metrics fit into one answer."""
 MEBIBYTE = 1 << 20
 BASE64 = 3 / 4
 """What of a compressed answer goes over the wire."""
@@ -27,7 +29,10 @@ class Units:
 
 
 def measure(report: Report, *, most_accounts: int) -> dict[str, Units]:
-    """Measure all of it; return the units that one call of each function takes, and of the dispatcher one account."""
+    """Measure all of it; return the units that one call of each function takes.
+
+    Of the dispatcher, and of the lists ("GET /metrics", and "GET /metrics again"), those for each account.
+    """
     report.say("## Growth", "")
     with rig() as running:
         excess = _transactions_excess(running)
@@ -52,7 +57,11 @@ def measure(report: Report, *, most_accounts: int) -> dict[str, Units]:
             data.add_snapshots(running.database, range(made + 1, size + 1), range(1), size)
             made = size
             for path, function in LISTS.items():
-                row, seconds = _list(running, function, path, size)
+                row, seconds, first, again = _list(running, function, path, size)
+                if size <= IN_ONE_PAGE:
+                    units[f"GET {path}"], units[f"GET {path} again"] = (
+                        Units(read / size, 0) for read in (first, again)
+                    )
                 lists[path].append(row)
                 each[path].append(seconds / size)
             row, units["DispatchFetches"] = _dispatch(running, size)
@@ -104,8 +113,8 @@ def _units(call: dict[str, Any], excess: float) -> Units:
     return Units(call.get("read", 0), call.get("written", 0) + call.get("transacted", 0) / excess)
 
 
-def _list(running: Rig, function: str, path: str, size: int) -> tuple[tuple[str, ...], float]:
-    """Return a list's row, and the seconds for all its pages."""
+def _list(running: Rig, function: str, path: str, size: int) -> tuple[tuple[str, ...], float, float, float]:
+    """Return a list's row, the seconds for all its pages, and the units that the first page reads, new and again."""
     few = request("GET", path, query={"limit": "1"})
     with running.probe(function) as probe:
         probe.call(few)
@@ -115,7 +124,7 @@ def _list(running: Rig, function: str, path: str, size: int) -> tuple[tuple[str,
         probe.call(few)
         pages, kilobytes = _whole(probe, path)
     seconds = sum(page["ms"] for page in pages) / 1000
-    return (
+    row = (
         *(f"{size:,}", f"{first['ms']:.0f}", f"{again['ms']:.0f}", f"{again['ms'] - again['waited']:.0f}"),
         *(
             f"{first['bytes'] / 1024:,.0f}",
@@ -126,7 +135,8 @@ def _list(running: Rig, function: str, path: str, size: int) -> tuple[tuple[str,
         ),
         *(str(len(pages)), f"{sum(page['bytes'] for page in pages) / MEBIBYTE:.1f}"),
         *(f"{sum(page['read'] for page in pages):,g}", f"{kilobytes / 1024:.0f}"),
-    ), seconds
+    )
+    return row, seconds, first["read"], again["read"]
 
 
 def _whole(probe: Probe, path: str) -> tuple[list[dict[str, Any]], int]:
