@@ -1,5 +1,6 @@
 """Against the floor: how much longer a function takes to start than a boto3 client, and what a warm one adds itself."""
 
+import platform
 import statistics
 import subprocess
 import time
@@ -13,7 +14,8 @@ from tests.benchmarks.report import Ratio, Report
 from tests.benchmarks.rig import BUILT, PROBE, PYTHON, Probe, Rig, rig
 from tests.end_to_end.running import free_port
 
-EMULATOR = ROOT / ".tools/sam/lib/python3.11/site-packages/samcli/local/rapid/aws-lambda-rie-x86_64"
+EMULATORS = "lib/python3*/site-packages/samcli/local/rapid/aws-lambda-rie-{}"
+"""In SAM CLI's environment, by the machine's architecture."""
 FLOOR = 'import boto3\nclient = boto3.client("dynamodb")\ndef handler(event, context):\n    return {}\n'
 STARTS = 15
 
@@ -72,9 +74,11 @@ def _emulated(function: Function, environment: dict[str, str]) -> float:
     """Return the milliseconds from the first request for a function to its answer, its start between them."""
     port = free_port()
     code = BUILT / function.name
+    architecture = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
+    (emulator,) = (ROOT / ".tools" / "sam").glob(EMULATORS.format(architecture))
     process = subprocess.Popen(
         [
-            *(str(EMULATOR), "--runtime-interface-emulator-address", f"127.0.0.1:{port}"),
+            *(str(emulator), "--runtime-interface-emulator-address", f"127.0.0.1:{port}"),
             *("--runtime-api-address", f"127.0.0.1:{free_port()}"),
             *(str(PYTHON), "-m", "awslambdaric", "handler.handler"),
         ],
