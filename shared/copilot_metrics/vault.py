@@ -2,7 +2,8 @@
 
 import os
 import re
-from functools import lru_cache
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, lru_cache
 from typing import Final
 
 from argon2 import Parameters, Type
@@ -88,7 +89,8 @@ class TokenVault:
 @lru_cache(KNOWN_KEYS)
 def _key(secret: TokenSecret, salt: bytes, kdf: str) -> bytes:
     parameters = _decode(kdf)
-    return hash_secret_raw(
+    derivation = _derivers().submit(
+        hash_secret_raw,
         secret=secret.key,
         salt=salt,
         time_cost=parameters.time_cost,
@@ -98,6 +100,17 @@ def _key(secret: TokenSecret, salt: bytes, kdf: str) -> bytes:
         type=parameters.type,
         version=parameters.version,
     )
+    return derivation.result()
+
+
+@cache
+def _derivers() -> ThreadPoolExecutor:
+    """Return the threads that derive, one for each core.
+
+    A derivation fills a core, so that more at once gain nothing, and needs 19 MiB, which the C library keeps for each
+    thread that ever had them.
+    """
+    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="derive")
 
 
 def _bound_to(account_id: int, github_user_id: int) -> bytes:

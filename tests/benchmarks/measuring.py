@@ -66,24 +66,24 @@ def api_process(pid: int) -> int:
 @contextmanager
 def processor_share(pid: int, share: float) -> Iterator[None]:
     """Let a process have so much of one core, as Lambda does: in periods, in which it stops once its part is used."""
-    os.sched_setaffinity(pid, {max(os.sched_getaffinity(0))})
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {max(os.sched_getaffinity(0))})
     clock = (~pid << 3) | 2  # Linux: CPUCLOCK_SCHED of a process, what clock_getcpuclockid(3) returns
     ended = threading.Event()
 
     def hold() -> None:
-        debt = 0.0
+        limit = time.clock_gettime(clock)
         while not ended.is_set():
             end = time.monotonic() + PERIOD_SECONDS
-            before = time.clock_gettime(clock)
-            while (used := time.clock_gettime(clock) - before) + debt < share * PERIOD_SECONDS:
-                if time.monotonic() > end:
-                    break
-                time.sleep(CHECK_SECONDS)
-            else:
-                os.kill(pid, signal.SIGSTOP)
-                time.sleep(max(0.0, end - time.monotonic()))
-                os.kill(pid, signal.SIGCONT)
-            debt = max(0.0, debt + used - share * PERIOD_SECONDS)
+            # What wasn't used is gone, what was used too much counts.
+            limit = min(limit, time.clock_gettime(clock)) + share * PERIOD_SECONDS
+            while time.monotonic() < end:
+                if time.clock_gettime(clock) >= limit:
+                    os.kill(pid, signal.SIGSTOP)
+                    time.sleep(max(0.0, end - time.monotonic()))
+                    os.kill(pid, signal.SIGCONT)
+                else:
+                    time.sleep(CHECK_SECONDS)
 
     holding = threading.Thread(target=hold)
     if share < 1:

@@ -1,6 +1,10 @@
 """Tokens are sealed for one account under one secret, and open for nothing else."""
 
 import dataclasses
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -111,6 +115,27 @@ def test_a_key_is_derived_once_for_each_salt(monkeypatch: pytest.MonkeyPatch) ->
     for sealed in (first, second, first, second):
         assert vault().open(sealed, account_id=1, github_user_id=1001) == TOKEN
     assert derived == [first.salt, second.salt]
+
+
+def test_no_more_keys_are_derived_at_once_than_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, at_once = threading.Lock(), [0]
+    most = 0
+
+    def slow(**_arguments: Any) -> bytes:
+        nonlocal most
+        with lock:
+            at_once[0] += 1
+            most = max(most, at_once[0])
+        time.sleep(0.02)
+        with lock:
+            at_once[0] -= 1
+        return bytes(32)
+
+    monkeypatch.setattr("copilot_metrics.vault.hash_secret_raw", slow)
+    cores = os.cpu_count() or 1
+    with ThreadPoolExecutor(4 * cores) as pool:
+        list(pool.map(lambda _: seal(), range(8 * cores)))
+    assert most == cores
 
 
 def test_a_known_key_opens_nothing_for_another_secret_or_account() -> None:
