@@ -28,7 +28,8 @@ def measure(report: Report) -> None:
         "process of Lambda's Python with the built layer, until its first request (with its calls of DynamoDB, the "
         "queue or GitHub, which answers at once) is answered: under SAM's runtime emulator, and without it. *Loaded* "
         "is the part before the handler is called. A warm call's time is *own*, the *clients'* (botocore's, httpx's "
-        "work), Argon2's, and waiting for DynamoDB and GitHub."
+        "work), Argon2's, and waiting for DynamoDB and GitHub. Beyond a fetch, an import loads pydantic, which checks "
+        "what strangers send: without it, it would start as soon."
     )
     with rig() as running:
         functions = list(every_function(running))

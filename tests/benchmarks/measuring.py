@@ -50,12 +50,6 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def peak_megabytes(pid: int) -> float:
-    """Return the most memory that a process has had."""
-    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
-
-
 def api_process(pid: int) -> int:
     """Return the process that answers, in the local run that ``pid`` has started."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

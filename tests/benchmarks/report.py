@@ -30,7 +30,7 @@ class Ratio:
             aim, met = f"≥ {self.at_least:g}", "yes" if self.value >= self.at_least else "no"
         if self.at_most is not None:
             aim, met = f"≤ {self.at_most:g}", "yes" if self.value <= self.at_most else "no"
-        return self.what, self.against, f"{self.value:.3g}", aim, met, self.note
+        return self.what, self.against, figure(self.value), aim, met, self.note
 
 
 @dataclass
@@ -86,6 +86,11 @@ def machine() -> str:
         f"({cpu[1] if cpu else platform.processor()}), {gigabytes:.0f} GB, {platform.system()} "
         f"{platform.release().split('-')[0]}, Python {platform.python_version()}."
     )
+
+
+def figure(ratio: float) -> str:
+    """Write a ratio with as many figures as mean something."""
+    return f"{ratio:.2f}" if ratio < 10 else f"{ratio:,.0f}"
 
 
 def _line(cells: Sequence[str]) -> str:
