@@ -6,7 +6,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from copilot_metrics.keys import digest, new_key
 from copilot_metrics.models import ApiKey, Scope, timestamp
@@ -31,7 +31,8 @@ def make(console: Console, name: str, scope: Scope, days: int | None) -> None:
 
 def show(console: Console) -> None:
     """Print what is known of all keys, newest first."""
-    table = Table("id", "for", "scope", "made", "last used", "state")
+    # Whole ids, also where the others have little room: revoking needs them.
+    table = Table(Column("id", no_wrap=True, min_width=12), "for", "scope", "made", "last used", "state")
     now = timestamp()
     for key in sorted(api_key_table().all(), key=lambda key: key.created_at, reverse=True):
         state = "good"

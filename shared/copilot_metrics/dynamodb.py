@@ -49,9 +49,14 @@ def _take_items_as_they_are(
     They are written as we use them, and its parser, which goes through ten types for every value, arrives at the same:
     it took more than half of a long list's time. Without this event, botocore would parse them again, to no harm.
     """
-    if response_dict["status_code"] == HTTPStatus.OK:
+    if response_dict["status_code"] != HTTPStatus.OK:
+        return
+    try:
         answer = json.loads(response_dict["body"])
-        customized_response_dict |= {name: answer.pop(name) for name in ("Items", "Responses") if name in answer}
+    except ValueError:
+        return  # botocore asks again where an answer doesn't have its checksum
+    if isinstance(answer, dict):
+        customized_response_dict |= {name: answer.pop(name) for name in ("Items", "Responses") if answer.get(name)}
         response_dict["body"] = json.dumps(answer).encode()
 
 

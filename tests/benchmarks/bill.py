@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from copilot_metrics.tables.recent import MAX_BYTES, OVERHEAD
 from tests.benchmarks import data
 from tests.benchmarks.growth import Units
 from tests.benchmarks.report import Report
@@ -28,6 +29,8 @@ LOGGED_BYTES = 1300
 ITEM_OVERHEAD = 100
 """Bytes that DynamoDB adds to each item it stores (AWS: DynamoDB item sizes and formats)."""
 GIGABYTE = 10**9
+POLLS = 5 * 3 * 60
+"""Requests for messages in an hour, also where there are none: five pollers, 20 s each (AWS Lambda with SQS)."""
 READINGS = 12
 """In an hour."""
 IN_A_PAGE = 5000
@@ -42,8 +45,8 @@ def say(report: Report, units: Mapping[str, Units], gigabyte_seconds: float) -> 
         "## AWS's bill",
         "",
         f"US dollars a month for accounts fetched hourly, at us-east-1's list prices of {PRICES_OF}, nothing taken off "
-        "for AWS's free tiers. *Read* is `GET /metrics`, all pages of it, every five minutes. *Kept* is what a year's "
-        "snapshots cost to keep, each month, with their backups.",
+        "for AWS's free tiers. *Read* is `GET /metrics`, all pages of it, every five minutes, by one warm function. "
+        "*Kept* is what a year's snapshots cost to keep, each month, with their backups.",
     )
     head = ("accounts", "fetches", "DynamoDB", "Lambda", "SQS", "logs", "a month", "read", "kept, after a year")
     report.table(head, _rows(units, gigabyte_seconds))
@@ -58,10 +61,12 @@ def _rows(units: Mapping[str, Units], gigabyte_seconds: float) -> Iterator[tuple
         database = fetches * (read * READ_UNIT + written * WRITE_UNIT)
         functions = fetches * gigabyte_seconds * GB_SECOND + (invocations + HOURS) * INVOCATION
         # Sent, received and deleted in tens.
-        queue = 3 * max(fetches / QUEUE_BATCH, HOURS) * QUEUE_REQUEST
+        queue = (3 * max(fetches / QUEUE_BATCH, HOURS) + POLLS * HOURS) * QUEUE_REQUEST
         logs = invocations * LOGGED_BYTES / GIGABYTE * LOGGED_GB
         kept = 12 * fetches * (len(data.PAYLOAD) + ITEM_OVERHEAD) / GIGABYTE * STORED_GB_MONTH
         new, again = (units[name].read for name in ("GET /metrics", "GET /metrics again"))
+        if accounts * (len(data.PAYLOAD) + OVERHEAD) > MAX_BYTES:
+            again = new  # more than a function keeps: read in order, none is there any more the next time
         # Of an hour's readings, the first finds all snapshots new.
         units_read = HOURS * accounts * (new + (READINGS - 1) * again)
         calls = HOURS * READINGS * -(-accounts // IN_A_PAGE)

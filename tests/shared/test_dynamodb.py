@@ -2,12 +2,15 @@
 
 import itertools
 import time
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.awsrequest import AWSResponse, HeadersDict
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 from botocore.session import get_session
+from moto.core.botocore_stubber import MockRawResponse
 
 from copilot_metrics import dynamodb
 from copilot_metrics.dynamodb import number, read_many, transact
@@ -160,3 +163,18 @@ def test_items_are_what_botocore_would_make_of_them(tables: "DynamoDBClient") ->
     ours, botocores = (client.batch_get_item(RequestItems=keys) for client in (tables, plain))
     assert {**ours, "ResponseMetadata": None} == {**botocores, "ResponseMetadata": None}
     assert len(ours["Responses"][name]) == 2
+
+
+def test_an_answer_that_arrives_damaged_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+    good = b'{"Count": 1, "Items": [{"id": {"N": "1"}}]}'
+    bodies = iter([good[:20], b"", good])
+    client: Any = dynamodb.dynamodb.__wrapped__()  # not the one that all tests share
+
+    def answer(request: Any, **_: Any) -> AWSResponse:
+        headers: Any = HeadersDict({"x-amz-crc32": str(zlib.crc32(good))})
+        return AWSResponse(request.url, 200, headers, MockRawResponse(next(bodies)))
+
+    client.meta.events.register("before-send.dynamodb.Query", answer)
+    assert client.query(TableName="copilot_metrics", KeyConditionExpression="a = b")["Items"] == [{"id": {"N": "1"}}]
+    assert next(bodies, None) is None

@@ -7,7 +7,7 @@ import pytest
 from botocore.client import BaseClient
 
 from copilot_metrics.errors import AccountNotFound, MetricsNotFound, PayloadTooLarge
-from copilot_metrics.models import MAX_PAYLOAD_BYTES, FetchStatus, SealedToken
+from copilot_metrics.models import MAX_PAYLOAD_BYTES, FetchStatus, SealedToken, Snapshot
 from copilot_metrics.schemas import GitHubUser
 from copilot_metrics.tables import AccountTable, MetricsTable, account_table, metrics_table, pages
 from copilot_metrics.tables import accounts as accounts_module
@@ -305,6 +305,13 @@ class TestMetrics:
         operations.clear()
         assert bounded.latest_for_all() == first
         assert operations == ["Query", "BatchGetItem"]
+
+    def test_what_is_remembered_counts_as_much_as_it_takes(self) -> None:
+        plain, wide = RecentSnapshots(6_000), RecentSnapshots(6_000)
+        plain.keep([Snapshot(1, 1, "", "x" * 2_000)])
+        wide.keep([Snapshot(1, 1, "", "x" * 1_999 + "\U0001f600")])
+        assert plain.find([(1, 1)])
+        assert not wide.find([(1, 1)])
 
     def test_accounts_without_metrics_are_passed_over_in_few_reads(
         self, accounts: AccountTable, metrics: MetricsTable, operations: list[str]

@@ -1,5 +1,6 @@
 """The snapshots that this process has read. They never change, so a warm function needn't read one twice."""
 
+import sys
 import threading
 from collections.abc import Iterable
 from typing import Final
@@ -22,7 +23,9 @@ class RecentSnapshots:
     def __init__(self, most_bytes: int = MAX_BYTES) -> None:
         """Keep as many as fit into so many bytes."""
         self._kept: LRUCache[SnapshotKey, Snapshot] = LRUCache(
-            most_bytes, getsizeof=lambda snapshot: len(snapshot.payload) + OVERHEAD
+            most_bytes,
+            # Not its length: one emoji makes Python keep four bytes for each character.
+            getsizeof=lambda snapshot: sys.getsizeof(snapshot.payload) + OVERHEAD,
         )
         self._lock = threading.Lock()
 
