@@ -1,7 +1,6 @@
 """Against what a user would otherwise run: tests/benchmarks/peer, with the same GitHub and the same data."""
 
 import itertools
-import os
 import sqlite3
 import subprocess
 import time
@@ -274,9 +273,3 @@ def _latest_row(
 
 def _latest_for_one(service: Service, account_id: int) -> Cost:
     return cost(lambda: service.call("GET", f"/metrics/{account_id}"), service.pid, times=200, warm=20)
-
-
-def check() -> None:
-    """Raise FileNotFoundError where the peer isn't installed."""
-    if not os.access(UVICORN, os.X_OK):
-        raise FileNotFoundError(f"{UVICORN} is missing: run make bench")
